@@ -1,0 +1,82 @@
+"""The application factory."""
+
+from __future__ import annotations
+
+import atexit
+from dataclasses import replace
+
+from flask import Flask
+
+from api import cli, registry
+from api.config import Settings
+from api.core.database.embedded import EmbeddedPostgres
+from api.core.http import documentation, error_handlers, health, metrics, request_log
+from api.core.http.blueprint import LIMITS
+from api.core.http.openapi import create_api
+from api.core.http.views import CURSORS
+from api.core.query.allowlist import Limits
+from api.core.query.cursor import CursorCodec
+from api.extensions import db, migrate
+
+API_PREFIX = "/api/v1"
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Build the application: extensions, then resources, errors and commands.
+
+    Without `settings` the environment is read. Without a database URL the embedded PostgreSQL is started, and stopped
+    again when this process ends, unless another process had started it.
+
+    Raises:
+        ConfigurationError: naming the setting that is wrong.
+    """
+    settings = settings or Settings.from_env()
+    app = Flask("api", static_folder=None, instance_path=str(settings.instance_path))
+    app.config.update(
+        SECRET_KEY=settings.secret_key,
+        MAX_CONTENT_LENGTH=settings.max_content_length,
+        TESTING=settings.app_env == "test",
+        PROPAGATE_EXCEPTIONS=False,
+    )
+    settings = _with_database(app, settings)
+    app.extensions["settings"] = settings
+
+    request_log.init_app(app, settings)
+    registry.import_models()
+    db.init_app(app, settings)
+    migrate.init_app(app, db)
+    metrics.init_app(app, db)
+    error_handlers.init_app(app)
+    app.extensions[CURSORS] = CursorCodec(settings.secret_key)
+    app.extensions[LIMITS] = _limits(settings)
+    api = create_api(app)
+    registry.register_blueprints(api, API_PREFIX)
+    health.init_app(app, db, api, API_PREFIX)
+    documentation.init_app(app, api)
+    cli.init_app(app)
+    return app
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        page_size=settings.page_size_default,
+        page_size_max=settings.page_size_max,
+        offset_max=settings.page_offset_max,
+        conditions_max=settings.filter_conditions_max,
+        depth_max=settings.filter_depth_max,
+        list_max=settings.filter_list_max,
+        include_depth_max=settings.include_depth_max,
+    )
+
+
+def _with_database(app: Flask, settings: Settings) -> Settings:
+    """Settings with a database URL; the embedded server's where none is set."""
+    app.extensions["embedded_postgres"] = None
+    if settings.database_url:
+        return settings
+    server = EmbeddedPostgres(settings.instance_path / "postgres")
+    url = server.start()
+    if server.started_here:
+        atexit.register(server.stop)
+    app.extensions["embedded_postgres"] = server
+    return replace(settings, database_url=url.replace("postgresql://", "postgresql+psycopg2://", 1))

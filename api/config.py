@@ -1,0 +1,192 @@
+"""Settings: typed, checked at start, and the only reader of the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from environs import Env, EnvError, validate
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+DEVELOPMENT_SECRETS = frozenset({"development-only-secret-key", "postgres", "admin"})
+MINIMUM_SECRET_LENGTH = 32
+
+
+class ConfigurationError(Exception):
+    """A setting is wrong; the message names the variable and what is valid."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be set from outside. Times are in seconds unless the name says otherwise.
+
+    `database_url` empty means: run the embedded PostgreSQL below `instance_path`.
+    """
+
+    app_env: str = "development"
+    secret_key: str = field(default="development-only-secret-key", repr=False)
+
+    database_url: str = field(default="", repr=False)
+    pool_size: int = 10
+    max_overflow: int = 20
+    pool_recycle: int = 3600
+    pool_pre_ping: bool = True
+    pool_timeout: float = 5.0
+    connect_timeout: int = 5
+    statement_timeout_ms: int = 15_000
+    lock_timeout_ms: int = 5_000
+    idle_in_transaction_timeout_ms: int = 30_000
+    application_name: str = "backend-framework"
+    sql_echo: bool = False
+    instance_path: Path = PROJECT_ROOT / "instance"
+
+    bind_host: str = "127.0.0.1"
+    bind_port: int = 8000
+    workers: int = 2
+    threads: int = 8
+    request_timeout: int = 30
+    graceful_timeout: int = 30
+
+    log_level: str = "INFO"
+    log_format: str = "auto"
+    max_content_length: int = 1_048_576
+
+    page_size_default: int = 20
+    page_size_max: int = 100
+    page_offset_max: int = 10_000
+    filter_conditions_max: int = 20
+    filter_depth_max: int = 4
+    filter_list_max: int = 100
+    include_depth_max: int = 3
+    json_depth_max: int = 32
+
+    @property
+    def is_production(self) -> bool:
+        """Whether the service faces the world: JSON logs, and no default secret."""
+        return self.app_env == "production"
+
+    @property
+    def json_logs(self) -> bool:
+        """Whether a log line is JSON rather than text for a person."""
+        return self.is_production if self.log_format == "auto" else self.log_format == "json"
+
+    @classmethod
+    def from_env(cls, overrides: Mapping[str, Any] | None = None) -> Settings:
+        """Read the environment, then `.env.local`, then `.env`, then the defaults above; the first one wins.
+
+        Raises:
+            ConfigurationError: naming the variable and what is valid.
+        """
+        read_dotenv_files()
+        env = Env()
+        try:
+            values = _read(env)
+        except EnvError as error:
+            raise ConfigurationError(str(error)) from error
+        settings = cls(**{**values, **(overrides or {})})
+        _check(settings)
+        return settings
+
+
+def read_dotenv_files() -> None:
+    """Fill the environment from `.env.local` and `.env`; what is set already stays."""
+    for name in (".env.local", ".env"):
+        path = PROJECT_ROOT / name
+        if path.is_file():
+            Env().read_env(str(path), recurse=False)
+
+
+def _read(env: Env) -> dict[str, Any]:
+    positive = validate.Range(min=1)
+    not_negative = validate.Range(min=0)
+    return {
+        "app_env": env.str("APP_ENV", Settings.app_env, validate=validate.OneOf(["development", "test", "production"])),
+        "secret_key": env.str("SECRET_KEY", Settings.secret_key, validate=validate.Length(min=1)),
+        "database_url": _database_url(env.str("DATABASE_URL", "")),
+        "pool_size": env.int("DB_POOL_SIZE", Settings.pool_size, validate=positive),
+        "max_overflow": env.int("DB_MAX_OVERFLOW", Settings.max_overflow, validate=not_negative),
+        "pool_recycle": env.int("DB_POOL_RECYCLE", Settings.pool_recycle, validate=validate.Range(min=-1)),
+        "pool_pre_ping": env.bool("DB_POOL_PRE_PING", Settings.pool_pre_ping),
+        "pool_timeout": env.float("DB_POOL_TIMEOUT", Settings.pool_timeout, validate=validate.Range(min=0.1, max=300)),
+        "connect_timeout": env.int("DB_CONNECT_TIMEOUT", Settings.connect_timeout, validate=validate.Range(min=2)),
+        "statement_timeout_ms": env.int(
+            "DB_STATEMENT_TIMEOUT_MS", Settings.statement_timeout_ms, validate=not_negative
+        ),
+        "lock_timeout_ms": env.int("DB_LOCK_TIMEOUT_MS", Settings.lock_timeout_ms, validate=not_negative),
+        "idle_in_transaction_timeout_ms": env.int(
+            "DB_IDLE_IN_TRANSACTION_TIMEOUT_MS", Settings.idle_in_transaction_timeout_ms, validate=not_negative
+        ),
+        "application_name": env.str("DB_APPLICATION_NAME", Settings.application_name, validate=validate.Length(1, 63)),
+        "sql_echo": env.bool("DB_ECHO", Settings.sql_echo),
+        "instance_path": Path(env.str("INSTANCE_PATH", str(Settings.instance_path))).resolve(),
+        "bind_host": env.str("BIND_HOST", Settings.bind_host),
+        "bind_port": env.int("PORT", Settings.bind_port, validate=validate.Range(min=1, max=65_535)),
+        "workers": env.int("WEB_CONCURRENCY", Settings.workers, validate=positive),
+        "threads": env.int("WEB_THREADS", Settings.threads, validate=positive),
+        "request_timeout": env.int("WEB_TIMEOUT", Settings.request_timeout, validate=positive),
+        "graceful_timeout": env.int("WEB_GRACEFUL_TIMEOUT", Settings.graceful_timeout, validate=positive),
+        "log_level": env.str(
+            "LOG_LEVEL", Settings.log_level, validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
+        ),
+        "log_format": env.str("LOG_FORMAT", Settings.log_format, validate=validate.OneOf(["auto", "json", "text"])),
+        "max_content_length": env.int("MAX_CONTENT_LENGTH", Settings.max_content_length, validate=positive),
+        "page_size_default": env.int("PAGE_SIZE_DEFAULT", Settings.page_size_default, validate=positive),
+        "page_size_max": env.int("PAGE_SIZE_MAX", Settings.page_size_max, validate=positive),
+        "page_offset_max": env.int("PAGE_OFFSET_MAX", Settings.page_offset_max, validate=not_negative),
+        "filter_conditions_max": env.int("FILTER_CONDITIONS_MAX", Settings.filter_conditions_max, validate=positive),
+        "filter_depth_max": env.int("FILTER_DEPTH_MAX", Settings.filter_depth_max, validate=positive),
+        "filter_list_max": env.int("FILTER_LIST_MAX", Settings.filter_list_max, validate=positive),
+        "include_depth_max": env.int("INCLUDE_DEPTH_MAX", Settings.include_depth_max, validate=positive),
+        "json_depth_max": env.int("JSON_DEPTH_MAX", Settings.json_depth_max, validate=positive),
+    }
+
+
+def _database_url(value: str) -> str:
+    """Accept `postgres://` and `postgresql://` as everybody writes them and name the driver that is installed."""
+    if not value:
+        return ""
+    try:
+        url = make_url(value)
+        _ = url.port
+    except (ArgumentError, ValueError) as error:
+        message = "DATABASE_URL is not a database URL; a valid one reads postgresql://user:password@host:5432/database"
+        raise ConfigurationError(message) from error
+    if url.drivername in {"postgres", "postgresql"}:
+        url = url.set(drivername="postgresql+psycopg2")
+    if url.drivername != "postgresql+psycopg2":
+        message = f"DATABASE_URL names the driver {url.drivername!r}; supported is postgresql:// (PostgreSQL 15 to 18)"
+        raise ConfigurationError(message)
+    return url.render_as_string(hide_password=False)
+
+
+def _check(settings: Settings) -> None:
+    """Rules that span several settings."""
+    if settings.page_size_default > settings.page_size_max:
+        message = (
+            f"PAGE_SIZE_DEFAULT ({settings.page_size_default}) is above PAGE_SIZE_MAX ({settings.page_size_max}); "
+            "it must be at most that"
+        )
+        raise ConfigurationError(message)
+    if settings.is_production:
+        _refuse_development_secrets(settings)
+
+
+def _refuse_development_secrets(settings: Settings) -> None:
+    if settings.secret_key in DEVELOPMENT_SECRETS or len(settings.secret_key) < MINIMUM_SECRET_LENGTH:
+        message = (
+            "SECRET_KEY is a development default or too short; with APP_ENV=production set it to at least "
+            f"{MINIMUM_SECRET_LENGTH} random characters: python -c 'import secrets; print(secrets.token_urlsafe(48))'"
+        )
+        raise ConfigurationError(message)
+    if not settings.database_url:
+        message = "DATABASE_URL is not set; with APP_ENV=production it must name a PostgreSQL server"
+        raise ConfigurationError(message)
+    if make_url(settings.database_url).password in DEVELOPMENT_SECRETS:
+        message = "DATABASE_URL holds a development default as its password; with APP_ENV=production set another one"
+        raise ConfigurationError(message)

@@ -1,0 +1,1 @@
+"""The generic core: it knows no product and no user."""

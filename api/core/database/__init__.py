@@ -1,0 +1,1 @@
+"""Engines, sessions, base models, column types and rules."""

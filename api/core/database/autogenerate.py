@@ -1,0 +1,77 @@
+"""`flask db migrate` and `flask db check` for what SQLAlchemy's metadata does not hold: triggers and their functions.
+
+The migration gets plain SQL, so that it keeps doing the same when the code changes later.
+"""
+
+from __future__ import annotations
+
+from textwrap import indent
+from typing import TYPE_CHECKING, Any
+
+from alembic.autogenerate import comparators, renderers
+from alembic.operations import MigrateOperation, Operations
+from alembic.util import DispatchPriority
+from sqlalchemy import text
+
+from api.core.database import triggers
+
+if TYPE_CHECKING:
+    from alembic.autogenerate.api import AutogenContext
+    from alembic.operations.ops import UpgradeOps
+
+_EXISTING_TRIGGERS = text(
+    "SELECT t.tgname, c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
+    "WHERE NOT t.tgisinternal AND t.tgfoid = to_regproc('public.set_updated_at')"
+)
+_EXISTING_FUNCTION = text("SELECT to_regproc('public.set_updated_at') IS NOT NULL")
+
+
+@Operations.register_operation("run_sql")
+class RunSQL(MigrateOperation):
+    """A statement and the one that undoes it."""
+
+    def __init__(self, forward: str, backward: str) -> None:
+        self.forward = forward
+        self.backward = backward
+
+    @classmethod
+    def run_sql(cls, operations: Operations, forward: str, backward: str = "") -> Any:
+        """Run `forward` in a migration."""
+        return operations.invoke(cls(forward, backward))
+
+    def reverse(self) -> RunSQL:
+        """The operation that undoes this one."""
+        return RunSQL(self.backward, self.forward)
+
+    def to_diff_tuple(self) -> tuple[str, str]:
+        """What `flask db check` prints."""
+        return ("run_sql", self.forward)
+
+
+@Operations.implementation_for(RunSQL)
+def _run(operations: Operations, operation: RunSQL) -> None:
+    operations.execute(operation.forward)
+
+
+@renderers.dispatch_for(RunSQL)
+def _render(_context: AutogenContext, operation: RunSQL) -> str:
+    return f'op.execute(\n    """\n{indent(operation.forward.strip(), "    ")}\n    """\n)'
+
+
+@comparators.dispatch_for("schema", qualifier="postgresql", priority=DispatchPriority.LAST)
+def compare_triggers(context: AutogenContext, upgrade_ops: UpgradeOps, _schemas: Any) -> None:
+    """Add what makes the database's `updated_at` triggers agree with the models."""
+    connection, metadata = context.connection, context.metadata
+    if connection is None or metadata is None:
+        return
+    wanted = set(triggers.touched_tables(metadata))  # type: ignore[arg-type]
+    existing = {table for _, table in connection.execute(_EXISTING_TRIGGERS)}
+    if wanted and not connection.scalar(_EXISTING_FUNCTION):
+        upgrade_ops.ops.append(RunSQL(triggers.create_function(), triggers.drop_function()))
+    upgrade_ops.ops += [
+        RunSQL(triggers.create_trigger(table), triggers.drop_trigger(table)) for table in sorted(wanted - existing)
+    ]
+    # Dropped before their tables are, and on the way back made after them.
+    upgrade_ops.ops[:0] = [
+        RunSQL(triggers.drop_trigger(table), triggers.create_trigger(table)) for table in sorted(existing - wanted)
+    ]

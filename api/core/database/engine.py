@@ -1,0 +1,48 @@
+"""Settings to engine options: pool sizes, timeouts, pre-ping and what every session starts with."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from api.config import Settings
+
+
+def engine_options(settings: Settings) -> dict[str, Any]:
+    """Options for `sqlalchemy.create_engine`, as the settings ask for them."""
+    return {
+        "pool_size": settings.pool_size,
+        "max_overflow": settings.max_overflow,
+        "pool_recycle": settings.pool_recycle,
+        "pool_pre_ping": settings.pool_pre_ping,
+        "pool_timeout": settings.pool_timeout,
+        "pool_use_lifo": True,
+        "echo": settings.sql_echo,
+        "hide_parameters": not settings.sql_echo,
+        # NaN and Infinity are no JSON; PostgreSQL would refuse them with a message about syntax.
+        "json_serializer": partial(json.dumps, allow_nan=False, ensure_ascii=False, separators=(",", ":")),
+        "connect_args": {
+            "connect_timeout": settings.connect_timeout,
+            "application_name": settings.application_name,
+            "options": _session_defaults(settings),
+            # A peer that vanished without a word is noticed in seconds, not after the kernel's two hours.
+            "keepalives": 1,
+            "keepalives_idle": 15,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 1000 * max(settings.request_timeout, settings.connect_timeout),
+        },
+    }
+
+
+def _session_defaults(settings: Settings) -> str:
+    """Server settings of each new connection, in libpq's `options` form; timeouts in milliseconds."""
+    values = {
+        "TimeZone": "UTC",
+        "statement_timeout": settings.statement_timeout_ms,
+        "lock_timeout": settings.lock_timeout_ms,
+        "idle_in_transaction_session_timeout": settings.idle_in_transaction_timeout_ms,
+    }
+    return " ".join(f"-c {name}={value}" for name, value in values.items())

@@ -1,0 +1,76 @@
+"""The one place that knows Flask-SQLAlchemy: engines per application, sessions per request, clean disposal."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import weakref
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from flask_sqlalchemy import SQLAlchemy
+
+# Imported for their listeners: validation, CHECK constraints and triggers come with the models.
+import api.core.database.triggers
+import api.core.database.validation  # noqa: F401
+from api.core.database.engine import engine_options
+from api.core.database.model import Base
+from api.core.database.session import transaction, translated_failures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flask import Flask
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Query, Session
+
+    from api.config import Settings
+
+
+class Database(SQLAlchemy):
+    """One pool per database and process; a session per application context; reads in autocommit.
+
+    `db.session`, `db.Model`, `db.select` and `db.engine` are Flask-SQLAlchemy's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(model_class=Base, session_options={"expire_on_commit": False})
+        self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
+        # A forked worker must never share a socket with its parent; its own pool starts empty.
+        os.register_at_fork(after_in_child=self._forget_connections)
+        atexit.register(self.shutdown)
+
+    def init_app(self, app: Flask, settings: Settings | None = None) -> None:
+        """Create the engines of `app`. With `settings`, its pool and timeouts; else what `app.config` says."""
+        if settings is not None:
+            app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
+            app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings)
+        super().init_app(app)
+        self._apps.add(app)
+
+    def transaction(self) -> AbstractContextManager[Session]:
+        """`core.database.session.transaction` over the session of this application context."""
+        return transaction(self.session())
+
+    @contextmanager
+    def read_connection(self) -> Iterator[Connection]:
+        """A pooled connection in autocommit: a read is one round trip, with no BEGIN and no ROLLBACK around it."""
+        with translated_failures(), self.engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    def query(self, *entities: Any) -> Query[Any]:
+        """Build a query over the session: `db.query(Order).join(User).filter(User.is_active).all()`."""
+        query: Query[Any] = self.session.query(*entities)
+        return query
+
+    def shutdown(self) -> None:
+        """Close every pooled connection of this process; the next use opens new ones."""
+        self._dispose(close=True)
+
+    def _forget_connections(self) -> None:
+        self._dispose(close=False)
+
+    def _dispose(self, *, close: bool) -> None:
+        for app in list(self._apps):
+            for engine in self._app_engines.get(app, {}).values():
+                engine.dispose(close=close)

@@ -1,0 +1,92 @@
+"""What a model can do: timestamps, soft delete, versions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Integer, event, func, text
+from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.orm import Mapped, Mapper, ORMExecuteState, Session, declared_attr, mapped_column, with_loader_criteria
+
+from api.core.database.types import UTCDateTime
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy.orm import MappedColumn
+
+INCLUDE_DELETED = "include_deleted"
+"""Execution option that shows deleted rows: `execute(select(Product), execution_options={INCLUDE_DELETED: True})`."""
+
+
+def now() -> datetime:
+    """The current time, in UTC and timezone-aware."""
+    return datetime.now(UTC)
+
+
+class TimestampMixin:
+    """`created_at` when the row is inserted; `updated_at` on every save, by a trigger where SQL bypasses the ORM."""
+
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime, server_default=func.now(), sort_order=900)
+    updated_at: Mapped[datetime] = mapped_column(UTCDateTime, server_default=func.now(), sort_order=901)
+
+
+@event.listens_for(TimestampMixin, "before_update", propagate=True)
+def _touch(_mapper: Mapper[Any], _connection: Connection, target: TimestampMixin) -> None:
+    session = Session.object_session(target)
+    if session is not None and session.is_modified(target, include_collections=False):
+        target.updated_at = now()
+
+
+class SoftDeleteMixin:
+    """Rows are marked as deleted, and then no ORM query sees them unless it asks with `INCLUDE_DELETED`."""
+
+    deleted_at: Mapped[datetime | None] = mapped_column(UTCDateTime, sort_order=902)
+
+    @hybrid_property
+    def is_deleted(self) -> bool:
+        """Whether the row is deleted; in a query, `deleted_at IS NOT NULL`."""
+        return self.deleted_at is not None
+
+    @is_deleted.inplace.expression
+    @classmethod
+    def _is_deleted_expression(cls) -> ColumnElement[bool]:
+        return cls.deleted_at.is_not(None)
+
+    def soft_delete(self) -> None:
+        """Mark the row as deleted; deleting twice keeps the first time. The caller's transaction saves it."""
+        if self.deleted_at is None:
+            self.deleted_at = now()
+
+    def restore(self) -> None:
+        """Undo `soft_delete`."""
+        self.deleted_at = None
+
+
+@event.listens_for(Session, "do_orm_execute")
+def _hide_deleted_rows(state: ORMExecuteState) -> None:
+    """Add `deleted_at IS NULL` to every ORM SELECT, joins, `has()`/`any()` and relationship loads included.
+
+    A refresh of a loaded object is left alone: it has to succeed for a row that was just deleted.
+    """
+    if not state.is_select or state.is_column_load or state.execution_options.get(INCLUDE_DELETED, False):
+        return
+    state.statement = state.statement.options(
+        with_loader_criteria(
+            SoftDeleteMixin,
+            lambda model: model.deleted_at.is_(None),
+            include_aliases=True,
+        )
+    )
+
+
+class VersionMixin:
+    """`version` counts the row's changes; an UPDATE of a version that is gone raises `StaleDataError`."""
+
+    version: Mapped[int] = mapped_column(Integer, server_default=text("1"), sort_order=903)
+
+    @declared_attr.directive
+    @classmethod
+    def __mapper_args__(cls) -> dict[str, MappedColumn[int]]:
+        """Let the ORM count and check `version` in the UPDATE itself."""
+        return {"version_id_col": cls.version}  # type: ignore[dict-item]

@@ -1,0 +1,158 @@
+"""A column's validators at work: in the ORM's insert and update listeners, and as CHECK constraints of its table."""
+
+from __future__ import annotations
+
+import math
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any
+
+from marshmallow import ValidationError, validate
+from sqlalchemy import CheckConstraint, Column, ColumnElement, String, and_, event, func
+from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.attributes import instance_state
+
+from api.core.database.types import CHECK_DETAIL, VALIDATORS
+from api.core.errors import InvalidError, Violation, pointer_to
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection, Table
+
+
+def validators_of(column: Column[Any]) -> tuple[Any, ...]:
+    """The validators that `column` was declared with."""
+    return tuple(column.info.get(VALIDATORS, ()))
+
+
+@event.listens_for(Mapper, "before_insert")
+@event.listens_for(Mapper, "before_update")
+def check_row(mapper: Mapper[Any], _connection: Connection, target: object) -> None:
+    """Run the validators of every column that is set or changed.
+
+    Raises:
+        InvalidError: pointing at each field that breaks a rule.
+    """
+    violations = [violation for key, column in _validated(mapper) for violation in _violations(key, column, target)]
+    if violations:
+        raise InvalidError(violations=violations)
+
+
+def _validated(mapper: Mapper[Any]) -> list[tuple[str, Column[Any]]]:
+    """Attribute names and columns that have rules, worked out once a mapper."""
+    cached = mapper.local_table.info.get("validated_columns")
+    if cached is None:
+        cached = [
+            (attribute.key, column)
+            for attribute in mapper.column_attrs
+            for column in attribute.columns
+            if isinstance(column, Column) and (validators_of(column) or isinstance(column.type, String))
+        ]
+        mapper.local_table.info["validated_columns"] = cached
+    return list(cached)
+
+
+def _violations(key: str, column: Column[Any], target: object) -> Iterator[Violation]:
+    state = instance_state(target)
+    if key not in state.dict or (state.has_identity and not state.attrs[key].history.has_changes()):
+        return
+    value = state.dict[key]
+    if value is None or isinstance(value, ColumnElement):
+        return
+    for message in messages(column, value):
+        yield Violation(message, pointer=pointer_to([column.name]))
+
+
+def messages(column: Column[Any], value: object) -> Iterator[str]:
+    """What is wrong with `value` for `column`; nothing when it is right."""
+    if isinstance(value, str):
+        yield from _text_messages(column, value)
+    for validator in validators_of(column):
+        try:
+            validator(value)
+        except ValidationError as error:
+            yield from _flat(error.messages)
+
+
+def _text_messages(column: Column[Any], value: str) -> Iterator[str]:
+    length = getattr(column.type, "length", None)
+    if length is not None and len(value) > length:
+        yield f"Longer than maximum length {length}."
+    if "\x00" in value:
+        yield "Must not contain the NUL character."
+
+
+def _flat(content: Any) -> Iterator[str]:
+    if isinstance(content, dict):
+        for item in content.values():
+            yield from _flat(item)
+    elif isinstance(content, list):
+        for item in content:
+            yield from _flat(item)
+    else:
+        yield str(content)
+
+
+@event.listens_for(Mapper, "instrument_class")
+def add_check_constraints(mapper: Mapper[Any], _model: type) -> None:
+    """Give the model's table a named CHECK for every validator that SQL can express."""
+    table = mapper.local_table
+    for column in getattr(table, "columns", ()):
+        for validator in validators_of(column):
+            _add_check(table, column, validator)  # type: ignore[arg-type]
+
+
+def _add_check(table: Table, column: Column[Any], validator: Any) -> None:
+    condition = as_sql(validator, column)
+    if condition is None:
+        return
+    name = f"{column.name}_{type(validator).__name__.lower()}"
+    if any(getattr(existing, "info", {}).get("check") == name for existing in table.constraints):
+        return
+    info = {"check": name, "fields": [column.name], CHECK_DETAIL: _describe(validator)}
+    table.append_constraint(CheckConstraint(condition, name=name, info=info))
+
+
+@singledispatch
+def as_sql(validator: Any, column: Column[Any]) -> ColumnElement[bool] | None:
+    """The condition that `validator` sets on `column`, or None where SQL has no same words for it."""
+    del validator, column
+    return None
+
+
+@as_sql.register
+def _range(validator: validate.Range, column: Column[Any]) -> ColumnElement[bool] | None:
+    bounds = []
+    if validator.min is not None:
+        bounds.append(column >= validator.min if validator.min_inclusive else column > validator.min)
+    if validator.max is not None:
+        bounds.append(column <= validator.max if validator.max_inclusive else column < validator.max)
+    return and_(*bounds) if bounds else None
+
+
+@as_sql.register
+def _length(validator: validate.Length, column: Column[Any]) -> ColumnElement[bool] | None:
+    if not isinstance(column.type, String):
+        return None
+    bounds = []
+    if validator.min:
+        bounds.append(func.char_length(column) >= validator.min)
+    # The column's own VARCHAR(n) says this already.
+    if validator.max is not None and validator.max < (getattr(column.type, "length", None) or math.inf):
+        bounds.append(func.char_length(column) <= validator.max)
+    return and_(*bounds) if bounds else None
+
+
+@as_sql.register
+def _one_of(validator: validate.OneOf, column: Column[Any]) -> ColumnElement[bool] | None:
+    return column.in_(list(validator.choices))
+
+
+def _describe(validator: Any) -> str:
+    if isinstance(validator, validate.OneOf):
+        return f"Must be one of: {', '.join(map(str, validator.choices))}."
+    if isinstance(validator, validate.Range):
+        low = f"at least {validator.min}" if validator.min is not None else ""
+        high = f"at most {validator.max}" if validator.max is not None else ""
+        return f"Must be {' and '.join(part for part in (low, high) if part)}."
+    return "This value is not allowed."

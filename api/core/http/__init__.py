@@ -1,0 +1,1 @@
+"""Blueprints, schemas, errors and everything else that speaks HTTP."""

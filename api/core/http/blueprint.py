@@ -1,0 +1,127 @@
+"""`ResourceBlueprint`: the views of a resource from a declaration of a few lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask_smorest.blueprint import Blueprint
+from sqlalchemy import inspect
+
+from api.core.database.mixins import SoftDeleteMixin
+from api.core.http import documented
+from api.core.http.body import BodyParser
+from api.core.http.schema import BaseSchema
+from api.core.http.views import ALLOW_LISTS, ResourceViews
+from api.core.query.collection import Collection
+from api.core.query.read import Reader
+from api.core.resource.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from flask import Flask
+
+    from api.core.database.extension import Database
+
+LIMITS = "query_limits"
+_LARGEST_KEY = 2**63 - 1
+
+# View, method and path below the resource, in the order of the OpenAPI document.
+_ROUTES = {
+    "list": ("GET", ""),
+    "create": ("POST", ""),
+    "get": ("GET", "/{key}"),
+    "replace": ("PUT", "/{key}"),
+    "patch": ("PATCH", "/{key}"),
+    "delete": ("DELETE", "/{key}"),
+    "restore": ("POST", "/{key}/restore"),
+}
+ALL_VIEWS = frozenset(_ROUTES)
+
+
+class ResourceBlueprint(Blueprint):
+    """List, get, create, replace, patch, delete and restore for one resource.
+
+    `filters`, `sorts` and `includes` allow what goes beyond the schema's own fields; `without` leaves views out. To change a
+    view, override its method in a subclass of `ResourceViews`; to add one, use `@blueprint.route` as in any Flask blueprint.
+
+        blueprint = ResourceBlueprint("tags", db, Tag, TagSchema, sorts=("name",))
+    """
+
+    ARGUMENTS_PARSER = BodyParser()
+
+    def __init__(  # noqa: PLR0913 - a declaration, by keyword
+        self,
+        name: str,
+        db: Database,
+        model: type[Any],
+        schema: type[BaseSchema],
+        *,
+        service: type[Service[Any]] = Service,
+        views: type[ResourceViews] = ResourceViews,
+        filters: Sequence[str] = (),
+        sorts: Sequence[str] = (),
+        includes: Sequence[str] = (),
+        default_sort: str = "id",
+        without: Sequence[str] = (),
+        example: dict[str, Any] | None = None,
+        description: str = "",
+    ) -> None:
+        super().__init__(name, __name__, url_prefix=f"/{name}", description=description or (model.__doc__ or ""))
+        self.db = db
+        self.model = model
+        self.schema = schema
+        self.service_class = service
+        self.views_class = views
+        self._collection_options = {
+            "filters": filters,
+            "sorts": sorts,
+            "includes": includes,
+            "default_sort": default_sort,
+        }
+        self._views = [view for view in _ROUTES if view not in without and self._possible(view)]
+        self._add_views(example)
+
+    # -- registration ---------------------------------------------------------------------------------------------
+
+    def register(self, app: Flask, options: dict[str, Any]) -> None:
+        """Check the declaration against model and schema, then register the routes."""
+        self.collection = Collection(self.name, self.model, self.schema, **self._collection_options)  # type: ignore[arg-type]
+        self.reader = Reader(self.collection)
+        allowed = self.collection.allow_list(app.extensions[LIMITS])
+        app.extensions.setdefault(ALLOW_LISTS, {})[self.name] = allowed
+        super().register(app, options)
+
+    def register_views_in_doc(self, api: Any, app: Flask, spec: Any, **options: Any) -> None:
+        """Add the parameters, which depend on the application's limits, and document the views."""
+        allowed = app.extensions[ALLOW_LISTS][self.name]
+        for view in self._views:
+            manual = self._docs[view][_ROUTES[view][0].lower()].setdefault("manual_doc", {})
+            manual["parameters"] = documented.parameters(view, allowed)
+        super().register_views_in_doc(api, app, spec, **options)
+
+    def _possible(self, view: str) -> bool:
+        return view != "restore" or issubclass(self.model, SoftDeleteMixin)
+
+    def _add_views(self, example: dict[str, Any] | None) -> None:
+        views = self.views_class(self)
+        document = documented.read_views(self, self.schema) | documented.write_views(self, self.schema, example)
+        for view in self._views:
+            method, path = _ROUTES[view]
+            function = document[view](_as_function(getattr(views, view)))
+            self.add_url_rule(path.format(key=self._key_converter()), view, function, methods=[method])
+
+    def _key_converter(self) -> str:
+        key = inspect(self.model, raiseerr=True).local_table.primary_key.columns[0]
+        return "<uuid:key>" if key.type.python_type.__name__ == "UUID" else f"<int(min=1, max={_LARGEST_KEY}):key>"
+
+
+def _as_function(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that decorators can put attributes on, which a bound method does not take."""
+
+    def view(*args: Any, **kwargs: Any) -> Any:
+        return method(*args, **kwargs)
+
+    view.__doc__ = method.__doc__
+    view.__name__ = method.__name__
+    return view

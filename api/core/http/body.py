@@ -1,0 +1,98 @@
+"""From a request's body to checked data."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import orjson
+from marshmallow import Schema, ValidationError
+from webargs.core import missing
+from webargs.flaskparser import FlaskParser
+
+from api.core.errors import InvalidError, MalformedRequestError, UnsupportedMediaTypeError, Violation, pointer_to
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from flask import Request
+
+_UNKNOWN = "Unknown field."
+
+
+class BodyParser(FlaskParser):
+    """webargs' parser with our JSON, our errors and our strictness."""
+
+    def load_json(self, req: Request, schema: Schema) -> Any:
+        """The parsed body.
+
+        Raises:
+            UnsupportedMediaTypeError: when the body is not declared as JSON.
+            MalformedRequestError: when it is no JSON.
+        """
+        del schema
+        return read_json(req)
+
+    def handle_error(
+        self,
+        error: ValidationError,
+        req: Request,
+        schema: Schema,
+        *,
+        error_status_code: int | None,
+        error_headers: Mapping[str, str] | None,
+    ) -> NoReturn:
+        """Say what is wrong with the body, field by field."""
+        del req, error_status_code, error_headers
+        messages = error.normalized_messages()
+        raise InvalidError(violations=violations_of(messages.get("json", messages), schema)) from error
+
+
+def read_json(request: Request) -> Any:
+    """The request's body as JSON; `missing` when there is none at all.
+
+    Raises:
+        UnsupportedMediaTypeError: when the body is not declared as JSON.
+        MalformedRequestError: when it is no JSON.
+    """
+    body = request.get_data(cache=True)
+    if not request.is_json:
+        if not body and not request.content_type:
+            return missing
+        detail = f"The body is {request.mimetype or 'of no declared type'}; send it as application/json."
+        raise UnsupportedMediaTypeError(detail)
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        detail = f"The body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        raise MalformedRequestError(detail) from error
+
+
+def violations_of(messages: Any, schema: Schema | None = None) -> list[Violation]:
+    """Marshmallow's nested messages as a flat list of violations."""
+    return [*_flattened(messages, (), schema)]
+
+
+def _flattened(messages: Any, path: tuple[Any, ...], schema: Any) -> Iterator[Violation]:
+    if isinstance(messages, dict):
+        for key, value in messages.items():
+            inner = path if key == "_schema" else (*path, key)
+            yield from _flattened(value, inner, schema)
+    elif isinstance(messages, list):
+        for message in messages:
+            yield from _flattened(message, path, schema)
+    else:
+        yield Violation(_worded(str(messages), path, schema), pointer=pointer_to(path))
+
+
+def _worded(message: str, path: tuple[Any, ...], schema: Any) -> str:
+    if message == "Invalid input type." and not path:
+        return "Must be a JSON object."
+    if message != _UNKNOWN:
+        return message
+    for name in path[:-1]:
+        field = None if isinstance(name, int) else getattr(schema, "load_fields", {}).get(name)
+        schema = schema if isinstance(name, int) else getattr(field, "schema", None)
+    known = [field.data_key or name for name, field in getattr(schema, "load_fields", {}).items()]
+    near = get_close_matches(str(path[-1]), known, n=1)
+    return f"Unknown field; did you mean {near[0]!r}?" if near else _UNKNOWN

@@ -1,0 +1,45 @@
+"""Conditional requests (RFC 9110, section 13): a version in `ETag`, asked for again in `If-Match` and `If-None-Match`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from api.core.errors import MalformedRequestError, PreconditionFailedError, Violation
+
+if TYPE_CHECKING:
+    from flask import Request
+
+_OURS = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
+def etag(version: int) -> str:
+    """The entity tag of a row's version; the URL identifies the row."""
+    return f'"{version}"'
+
+
+def expected_version(request: Request) -> int | None:
+    """The version that `If-Match` names; None for no such header and for `*`.
+
+    Raises:
+        PreconditionFailedError: for a tag that was never ours, so that it cannot match.
+        MalformedRequestError: for a header with no tag in it.
+    """
+    if "If-Match" not in request.headers:
+        return None
+    tags = request.if_match
+    if tags.star_tag:
+        return None
+    strong = list(tags.as_set())
+    if not strong:
+        raise MalformedRequestError(
+            violations=[Violation('Must be the ETag of the resource, such as "3".', header="If-Match")]
+        )
+    if len(strong) > 1 or not _OURS.fullmatch(strong[0]):
+        raise PreconditionFailedError
+    return int(strong[0])
+
+
+def is_unchanged(request: Request, version: int) -> bool:
+    """Whether the client already has this version, by `If-None-Match`."""
+    return "If-None-Match" in request.headers and request.if_none_match.contains_weak(str(version))

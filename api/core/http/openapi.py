@@ -1,0 +1,174 @@
+"""The OpenAPI document: what marshmallow fields are in JSON Schema, and which parameters a query string may hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from apispec.ext.marshmallow import MarshmallowPlugin, OpenAPIConverter
+from flask_smorest import Api
+from marshmallow import fields as ma_fields
+from marshmallow import validate
+
+from api.core.http import fields
+from api.core.http.error_handlers import PROBLEM_TYPE
+from api.core.http.schema import BaseSchema, ProblemSchema
+from api.core.query.allowlist import Kind
+from api.core.query.params import COUNTS, DELETED_MODES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flask import Flask
+
+    from api.core.query.allowlist import AllowList, FieldRule
+
+API_VERSION = "1.0.0"
+_VALUE_SCHEMAS: dict[Kind, dict[str, Any]] = {
+    Kind.INTEGER: {"type": "integer"},
+    Kind.DECIMAL: {"type": "string", "pattern": r"^[+-]?[0-9]{1,30}(\.[0-9]{1,20})?$"},
+    Kind.NUMBER: {"type": "number"},
+    Kind.TEXT: {"type": "string"},
+    Kind.BOOLEAN: {"type": "string", "enum": ["true", "false"]},
+    Kind.TIMESTAMP: {"type": "string", "format": "date-time"},
+    Kind.DATE: {"type": "string", "format": "date"},
+    Kind.UUID: {"type": "string", "format": "uuid"},
+    Kind.JSON: {"type": "string"},
+}
+_LIST_OPERATORS = {
+    "in": "Any of these values",
+    "not_in": "None of these values",
+    "between": "From the first to the second",
+}
+_MEANINGS = {
+    "eq": "Equal to",
+    "ne": "Not equal to, NULL included",
+    "lt": "Below",
+    "lte": "At most",
+    "gt": "Above",
+    "gte": "At least",
+    "like": "Matches, with % and _ as wildcards",
+    "ilike": "Matches, ignoring case, with % and _ as wildcards",
+    "icontains": "Contains, ignoring case",
+    "startswith": "Starts with",
+    "is_null": "Has no value, or has one",
+    "contains": "The document contains this JSON",
+    "has_key": "The document has this key",
+}
+
+
+class _Converter(OpenAPIConverter):
+    def field2range(self, field: ma_fields.Field[Any], ret: Any) -> dict[str, Any]:
+        """Bounds of numbers; an amount of money is a string and has a pattern instead."""
+        return {} if isinstance(field, fields.Money) else super().field2range(field, ret)
+
+
+class _MarshmallowPlugin(MarshmallowPlugin):
+    Converter = _Converter
+
+
+class DocumentedApi(Api):
+    """flask-smorest's document, with our errors in it and without its error handler."""
+
+    ERROR_SCHEMA = ProblemSchema
+
+    def _register_error_handlers(self) -> None:
+        """Errors are answered by `core.http.error_handlers`."""
+
+    def _register_responses(self) -> None:
+        content_type = self.DEFAULT_RESPONSE_CONTENT_TYPE
+        self.DEFAULT_RESPONSE_CONTENT_TYPE = PROBLEM_TYPE
+        super()._register_responses()
+        self.DEFAULT_RESPONSE_CONTENT_TYPE = content_type
+
+
+def create_api(app: Flask) -> Api:
+    """The document of `app`, to which blueprints are registered."""
+    app.config.update(API_TITLE="Backend Framework", API_VERSION=API_VERSION, OPENAPI_VERSION="3.1.0")
+    plugin = _MarshmallowPlugin(schema_name_resolver=_component_name)
+    api = DocumentedApi(
+        app,
+        spec_kwargs={
+            "marshmallow_plugin": plugin,
+            "info": {
+                "description": "A Flask and PostgreSQL backend. Errors are `application/problem+json` (RFC 9457)."
+            },
+        },
+    )
+    plugin.map_to_openapi_type(fields.Money, "string", None)
+    plugin.map_to_openapi_type(fields.Timestamp, "string", "date-time")
+    plugin.map_to_openapi_type(fields.JSONObject, "object", None)
+    plugin.converter.add_attribute_function(_string_rules)
+    return api
+
+
+def _component_name(schema: Any) -> str:
+    instance = schema() if isinstance(schema, type) else schema
+    if isinstance(instance, BaseSchema):
+        return instance.component_name(instance.variant)
+    return type(instance).__name__.removesuffix("Schema")
+
+
+def _string_rules(_converter: Any, field: ma_fields.Field[Any], **_: Any) -> dict[str, Any]:
+    if isinstance(field, fields.Money):
+        return {"pattern": field.pattern, "example": "19.90"} | _example(field)
+    if any(isinstance(rule, validate.Email) for rule in field.validators):
+        return {"format": "email"}
+    return {}
+
+
+def _example(field: ma_fields.Field[Any]) -> dict[str, Any]:
+    return {"example": field.metadata["example"]} if "example" in field.metadata else {}
+
+
+def view_parameters(allowed: AllowList) -> Iterator[dict[str, Any]]:
+    """Parameters of a read of one row."""
+    yield _query(
+        "fields", {"type": "string"}, f"Only these fields, of: {', '.join(sorted(allowed.fields))}.", example="id"
+    )
+    if allowed.includes:
+        yield _query("include", {"type": "string"}, f"Embed relations, of: {', '.join(sorted(allowed.includes))}.")
+    if allowed.deletable:
+        schema = {"type": "string", "enum": list(DELETED_MODES), "default": "exclude"}
+        yield _query("deleted", schema, "Whether to show deleted rows.")
+
+
+def list_parameters(allowed: AllowList) -> Iterator[dict[str, Any]]:
+    """Parameters of a list: pages, order, groups, and a filter for every field and operator."""
+    limits = allowed.limits
+    size = {"type": "integer", "minimum": 1, "maximum": limits.page_size_max, "default": limits.page_size}
+    yield _query("limit", size, "Rows on a page that starts at a cursor.")
+    yield _query("cursor", {"type": "string"}, "Where the page starts; follow `next` and `prev`.")
+    last = limits.offset_max // limits.page_size_max + 1
+    yield _query("page", {"type": "integer", "minimum": 1, "maximum": last}, "Number of the page, from 1.")
+    yield _query("per_page", size, "Rows on a numbered page.")
+    yield _query("count", {"type": "string", "enum": list(COUNTS), "default": "none"}, "Add the `total`.")
+    orders = ", ".join(sorted(allowed.sorts))
+    yield _query("sort", {"type": "string"}, f"Order by these, descending with a minus sign: {orders}.", example="-id")
+    yield _query("or", {"type": "string"}, "Any of these conditions: `(id=1,id=2)`; nests with `and` and `not`.")
+    yield _query("and", {"type": "string"}, "All of these conditions.")
+    yield _query("not", {"type": "string"}, "Rows for which these conditions do not all hold.")
+    yield from view_parameters(allowed)
+    for rule in allowed.filters.values():
+        yield from _filter_parameters(rule)
+
+
+def _filter_parameters(rule: FieldRule) -> Iterator[dict[str, Any]]:
+    for operator in rule.operators:
+        name = rule.name if operator == "eq" else f"{rule.name}__{operator}"
+        yield _query(name, _operand(rule, operator), f"{_LIST_OPERATORS.get(operator) or _MEANINGS[operator]}.")
+
+
+def _operand(rule: FieldRule, operator: str) -> dict[str, Any]:
+    if operator == "is_null":
+        return _VALUE_SCHEMAS[Kind.BOOLEAN]
+    if operator in _LIST_OPERATORS:
+        return {"type": "string", "description": "Values with commas between them."}
+    schema = dict(_VALUE_SCHEMAS[rule.kind])
+    if rule.minimum is not None:
+        schema |= {"minimum": rule.minimum, "maximum": rule.maximum}
+    return schema
+
+
+def _query(name: str, schema: dict[str, Any], description: str, *, example: Any = None) -> dict[str, Any]:
+    parameter = {"in": "query", "name": name, "schema": schema, "description": description}
+    return parameter | ({"example": example} if example is not None else {})

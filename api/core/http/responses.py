@@ -1,0 +1,81 @@
+"""Rows and pages as responses: PostgreSQL's bytes with the envelope around them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import orjson
+from flask import Response, request
+
+from api.core.http import conditional
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from api.core.query.allowlist import Limits
+    from api.core.query.cursor import CursorCodec
+    from api.core.query.plan import Position, QueryPlan
+    from api.core.query.read import Row, Rows
+
+JSON_TYPE = "application/json"
+_PLACE_PARAMETERS = frozenset({"cursor", "page"})
+
+
+def row_response(row: Row, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """One row, with its version as the ETag."""
+    response = Response(row.body, status, mimetype=JSON_TYPE)
+    if row.version is not None:
+        response.headers["ETag"] = conditional.etag(row.version)
+    response.headers.update(headers or {})
+    return response
+
+
+def not_modified(version: int) -> Response:
+    """304: the client has this version already."""
+    return Response(status=304, headers={"ETag": conditional.etag(version)})
+
+
+def page_response(
+    rows: Rows, plan: QueryPlan, pairs: Sequence[tuple[str, str]], cursors: CursorCodec, limits: Limits
+) -> Response:
+    """A page, with the neighbouring pages' addresses in the body and in `Link` (RFC 8288)."""
+    following, previous = _neighbours(rows, plan, pairs, cursors, limits)
+    parts = ['{"items":', rows.items, ',"next":', _json(following), ',"prev":', _json(previous)]
+    if plan.count != "none":
+        parts += [',"total":', str(rows.total)]
+    parts.append("}")
+    response = Response("".join(parts), mimetype=JSON_TYPE)
+    links = [f'<{url}>; rel="{relation}"' for relation, url in (("next", following), ("prev", previous)) if url]
+    if links:
+        response.headers["Link"] = ", ".join(links)
+    return response
+
+
+def _neighbours(
+    rows: Rows, plan: QueryPlan, pairs: Sequence[tuple[str, str]], cursors: CursorCodec, limits: Limits
+) -> tuple[str | None, str | None]:
+    page = plan.page
+    if page is not None and page.offset is not None:
+        number = page.offset // page.size + 1
+        following = number + 1 if rows.more and page.offset + page.size <= limits.offset_max else None
+        return _page_url(pairs, following), _page_url(pairs, number - 1 if number > 1 else None)
+    binding = plan.fingerprint() if rows.next or rows.previous else b""
+
+    def url(position: Position | None) -> str | None:
+        return None if position is None else _url(pairs, "cursor", cursors.encode(position, binding))
+
+    return url(rows.next), url(rows.previous)
+
+
+def _page_url(pairs: Sequence[tuple[str, str]], number: int | None) -> str | None:
+    return None if number is None else _url(pairs, "page", str(number))
+
+
+def _url(pairs: Sequence[tuple[str, str]], name: str, value: str) -> str:
+    kept = [pair for pair in pairs if pair[0] not in _PLACE_PARAMETERS]
+    return f"{request.path}?{urlencode([*kept, (name, value)])}"
+
+
+def _json(url: str | None) -> str:
+    return orjson.dumps(url).decode()

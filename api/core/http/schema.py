@@ -1,0 +1,183 @@
+"""Schemas: one class for each resource, and the variants of it that requests and responses need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import sqlalchemy as sa
+from marshmallow import RAISE, Schema, validate
+from marshmallow import fields as ma_fields
+from marshmallow_sqlalchemy import ModelConverter, SQLAlchemySchema
+from marshmallow_sqlalchemy import auto_field as auto_field
+
+from api.core.database.types import UTCDateTime
+from api.core.database.validation import validators_of
+from api.core.http import fields
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Variant = Literal["response", "create", "replace", "patch"]
+_SUFFIX: dict[str, str] = {"response": "", "create": "Create", "replace": "Replace", "patch": "Patch"}
+_INTEGER_BITS: dict[type, int] = {sa.SmallInteger: 16, sa.BigInteger: 64, sa.Integer: 32}
+
+
+class ColumnConverter(ModelConverter):
+    """Columns to fields: type, NULL, default, length, and the validators that the column was declared with."""
+
+    SQLA_TYPE_MAPPING: ClassVar[dict[Any, Any]] = {
+        **ModelConverter.SQLA_TYPE_MAPPING,
+        sa.String: fields.String,
+        sa.Text: fields.String,
+        sa.SmallInteger: fields.Integer,
+        sa.Integer: fields.Integer,
+        sa.BigInteger: fields.Integer,
+        sa.Boolean: fields.Boolean,
+        sa.Numeric: fields.Money,
+        sa.Float: ma_fields.Float,
+        sa.Uuid: ma_fields.UUID,
+        sa.JSON: fields.JSONObject,
+        UTCDateTime: fields.Timestamp,
+    }
+
+    def _add_column_kwargs(self, kwargs: dict[str, Any], column: sa.Column[Any]) -> None:
+        super()._add_column_kwargs(kwargs, column)
+        kwargs["validate"] = [*kwargs.get("validate", []), *validators_of(column), *_range_of(column)]
+        if isinstance(column.type, sa.Numeric) and not isinstance(column.type, sa.Float):
+            kwargs["digits"] = column.type.precision or 30
+            kwargs["places"] = column.type.scale or 0
+
+
+def _range_of(column: sa.Column[Any]) -> Iterable[validate.Range]:
+    """What an integer column can hold, so that a number too large is refused by name and not by the database."""
+    for type_, bits in _INTEGER_BITS.items():
+        if isinstance(column.type, type_):
+            low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+            stricter = [rule for rule in validators_of(column) if isinstance(rule, validate.Range)]
+            if any(rule.min is not None for rule in stricter):
+                low = None
+            yield validate.Range(min=low, max=high)
+            return
+
+
+class BaseSchema(SQLAlchemySchema):  # type: ignore[type-arg]
+    """Base of all resource schemas.
+
+    What a subclass declares is public; nothing else of the model is. `Meta.create_only` names fields that are given once.
+    """
+
+    class Meta:
+        """Options of all schemas."""
+
+        unknown = RAISE
+        model_converter = ColumnConverter
+        create_only: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        *,
+        variant: Variant = "response",
+        only: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        """`variant` leaves out what has no place in a response (write-only fields) or request (read-only fields)."""
+        self.variant = variant
+        hidden = self._hidden_in(variant)
+        if only is not None:
+            only = [name for name in only if name not in hidden]
+        if variant in {"response", "patch"}:
+            # Nothing is required of a partial update, nor of a response, from which `fields=` may leave out anything.
+            kwargs["partial"] = True
+        super().__init__(only=only, exclude=[*exclude, *hidden], **kwargs)
+
+    @classmethod
+    def component_name(cls, variant: str) -> str:
+        """The schema's name in the OpenAPI document."""
+        return cls.__name__.removesuffix("Schema") + _SUFFIX[variant]
+
+    @classmethod
+    def _hidden_in(cls, variant: Variant) -> list[str]:
+        declared = cls._declared_fields
+        if variant == "response":
+            return sorted(name for name, field in declared.items() if field.load_only)
+        hidden = {name for name, field in declared.items() if field.dump_only}
+        if variant != "create":
+            hidden |= set(getattr(cls.Meta, "create_only", ()))
+        return sorted(hidden)
+
+
+class Embed(ma_fields.Nested):
+    """A related resource, shown when `include=` asks for it; with `writable`, also accepted in requests."""
+
+    def __init__(
+        self,
+        nested: type[BaseSchema],
+        *,
+        many: bool = False,
+        writable: bool = False,
+        allow_none: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # A single related row may always be missing: deleted, or not there yet.
+        allow_none = not many if allow_none is None else allow_none
+        super().__init__(nested, many=many, dump_only=not writable, allow_none=allow_none, **kwargs)
+
+    @property
+    def schema(self) -> BaseSchema:
+        """The nested schema, in the variant of the schema around it."""
+        if self._schema is None:
+            variant = getattr(self.parent, "variant", "response")
+            nested: type[BaseSchema] = self.nested  # type: ignore[assignment]
+            self._schema = nested(variant=variant, many=self.many, only=self.only, exclude=self.exclude)
+        return self._schema  # type: ignore[return-value]
+
+
+class References(ma_fields.List):
+    """Keys of related rows, for writing a many-to-many relation: `tag_ids = References("tags")`."""
+
+    def __init__(self, relationship: str, *, max_length: int = 100, **kwargs: Any) -> None:
+        key = fields.Integer(validate=validate.Range(min=1, max=2**63 - 1))
+        super().__init__(key, load_only=True, validate=validate.Length(max=max_length), **kwargs)
+        self.relationship = relationship
+
+
+def references_of(schema: type[Schema]) -> dict[str, str]:
+    """Which fields of `schema` hold keys of which relationship."""
+    declared = schema._declared_fields  # noqa: SLF001 - marshmallow has no public way to its declared fields
+    return {name: field.relationship for name, field in declared.items() if isinstance(field, References)}
+
+
+class ViolationSchema(Schema):
+    """One thing that is wrong with the request."""
+
+    detail = ma_fields.String(required=True, metadata={"example": "Missing data for required field."})
+    pointer = ma_fields.String(metadata={"description": "JSON pointer into the body.", "example": "/items/0/quantity"})
+    parameter = ma_fields.String(metadata={"description": "The query parameter.", "example": "price__gte"})
+    header = ma_fields.String(metadata={"description": "The request header.", "example": "If-Match"})
+
+
+class ProblemSchema(Schema):
+    """An error, by RFC 9457."""
+
+    type = ma_fields.String(required=True, metadata={"example": "about:blank"})
+    title = ma_fields.String(required=True, metadata={"example": "Invalid content"})
+    status = ma_fields.Integer(required=True, metadata={"example": 422})
+    detail = ma_fields.String(required=True)
+    instance = ma_fields.String(required=True, metadata={"example": "/api/v1/products"})
+    errors = ma_fields.List(ma_fields.Nested(ViolationSchema))
+
+
+def page_schema(item: type[BaseSchema]) -> Schema:
+    """The schema of a page of `item`s."""
+    link = {"description": "Path and query of the neighbouring page; null where there is none."}
+    page = Schema.from_dict(
+        {
+            "items": ma_fields.List(ma_fields.Nested(item(variant="response")), required=True),
+            "next": ma_fields.String(required=True, allow_none=True, metadata=link),
+            "prev": ma_fields.String(required=True, allow_none=True, metadata=link),
+            "total": ma_fields.Integer(metadata={"description": "Number of matching rows, where `count` asks for it."}),
+        },
+        name=f"{item.component_name('response')}PageSchema",
+    )
+    return page()

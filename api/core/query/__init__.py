@@ -1,0 +1,1 @@
+"""From a query string to one SQL statement that returns JSON."""

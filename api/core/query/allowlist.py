@@ -1,0 +1,90 @@
+"""What may be asked of a resource: plain data that the parser checks a query string against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from api.core.query.plan import Sort
+
+
+class Kind(Enum):
+    """How a value is written in a query string, and which operators suit it."""
+
+    INTEGER = "integer"
+    DECIMAL = "decimal"
+    NUMBER = "number"
+    TEXT = "text"
+    BOOLEAN = "boolean"
+    TIMESTAMP = "timestamp"
+    DATE = "date"
+    UUID = "uuid"
+    JSON = "json"
+
+
+_ORDERED = ("eq", "ne", "lt", "lte", "gt", "gte", "in", "not_in", "between")
+_TEXT = ("eq", "ne", "in", "not_in", "like", "ilike", "icontains", "startswith")
+OPERATORS: Mapping[Kind, tuple[str, ...]] = {
+    Kind.INTEGER: _ORDERED,
+    Kind.DECIMAL: _ORDERED,
+    Kind.NUMBER: _ORDERED,
+    Kind.TIMESTAMP: _ORDERED,
+    Kind.DATE: _ORDERED,
+    Kind.TEXT: _TEXT,
+    Kind.BOOLEAN: ("eq", "ne"),
+    Kind.UUID: ("eq", "ne", "in", "not_in"),
+    Kind.JSON: ("contains", "has_key"),
+}
+JSON_PATH_OPERATORS = (*_ORDERED, "like", "ilike", "icontains", "startswith", "is_null", "contains", "has_key")
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRule:
+    """A field that may be filtered by. `minimum` and `maximum` are what its column can hold."""
+
+    name: str
+    kind: Kind
+    nullable: bool
+    minimum: int | None = None
+    maximum: int | None = None
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The field's name, and before it the relations that lead to it."""
+        return tuple(self.name.split("."))
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """Operators that suit the field."""
+        return (*OPERATORS[self.kind], "is_null") if self.nullable else OPERATORS[self.kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one request may ask for; each is a setting."""
+
+    page_size: int = 20
+    page_size_max: int = 100
+    offset_max: int = 10_000
+    conditions_max: int = 20
+    depth_max: int = 4
+    list_max: int = 100
+    include_depth_max: int = 3
+
+
+@dataclass(frozen=True)
+class AllowList:
+    """Everything that a query string may name for one resource."""
+
+    filters: Mapping[str, FieldRule]
+    sorts: frozenset[str]
+    fields: frozenset[str]
+    includes: frozenset[str]
+    default_sort: tuple[Sort, ...]
+    key: str = "id"
+    deletable: bool = False
+    limits: Limits = Limits()

@@ -1,0 +1,141 @@
+"""A marshmallow schema as SQL: the JSON of a row, written by PostgreSQL exactly as the schema's `dump` would write it."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any
+
+from marshmallow import fields
+from sqlalchemy import func, inspect, literal_column, select, true
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+
+from api.core.query.relations import attribute_name, related_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from marshmallow import Schema
+    from sqlalchemy import ColumnElement, FromClause
+    from sqlalchemy.orm import RelationshipProperty
+    from sqlalchemy.sql.selectable import Lateral
+
+
+class NoSQLFormError(TypeError):
+    """A schema has a field that only Python can dump."""
+
+    def __init__(self, field: fields.Field[Any]) -> None:
+        super().__init__(
+            f"{type(field.parent).__name__}.{field.name} is a {type(field).__name__}, which has no SQL form; "
+            "register one with api.core.query.projection.sql_form.register"
+        )
+
+
+@singledispatch
+def sql_form(field: fields.Field[Any], column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """What PostgreSQL has to put into the row's JSON for `field`, whose value is in `column`.
+
+    Raises:
+        NoSQLFormError: for a field that only Python can dump.
+    """
+    del column
+    raise NoSQLFormError(field)
+
+
+@sql_form.register(fields.String)
+@sql_form.register(fields.Integer)
+@sql_form.register(fields.Float)
+@sql_form.register(fields.Boolean)
+@sql_form.register(fields.UUID)
+@sql_form.register(fields.Date)
+@sql_form.register(fields.Raw)
+def _as_it_is(field: fields.Field[Any], column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """PostgreSQL's own JSON of these types is what marshmallow dumps, unless a subclass dumps something else."""
+    registered = next(base for base in type(field).__mro__ if base in sql_form.registry)
+    if type(field)._serialize is not registered._serialize:  # noqa: SLF001 - marshmallow's documented extension point
+        raise NoSQLFormError(field)
+    return column
+
+
+def is_embed(field: fields.Field[Any]) -> bool:
+    """Whether `field` embeds a related resource."""
+    return isinstance(field, fields.Nested)
+
+
+def dumped_fields(schema: Schema) -> dict[str, fields.Field[Any]]:
+    """The fields that `schema` writes, under the names it writes them with, in their order."""
+    return {str(field.data_key or name): field for name, field in schema.dump_fields.items()}
+
+
+def attribute_of(field: fields.Field[Any]) -> str:
+    """The model's attribute that `field` shows."""
+    return str(field.attribute or field.name)
+
+
+def needed_attributes(schema: Schema, model: type) -> set[str]:
+    """Attributes of `model` that a row's JSON is made of; for an embed, the columns that lead there."""
+    mapper = inspect(model)
+    needed: set[str] = set()
+    for field in dumped_fields(schema).values():
+        if is_embed(field):
+            relationship = mapper.relationships[attribute_of(field)]
+            needed |= {attribute_name(mapper, column) for column in relationship.local_columns}
+        else:
+            needed.add(attribute_of(field))
+    return needed
+
+
+def row_json(
+    schema: Schema, model: type, source: FromClause, column_of: Callable[[str], ColumnElement[Any]]
+) -> tuple[ColumnElement[Any], FromClause]:
+    """The JSON expression of one row of `source`, and `source` joined with what the expression needs.
+
+    `column_of` finds an attribute of `model` in `source`.
+    """
+    cells: list[ColumnElement[Any]] = []
+    used: list[FromClause] = [source]
+    joined = source
+    for name, field in dumped_fields(schema).items():
+        if is_embed(field):
+            related = _embedded(field, inspect(model).relationships[attribute_of(field)], column_of)
+            used.append(related)
+            joined = joined.outerjoin(related, true())
+            cells.append(related.c.j.label(name))
+        else:
+            cells.append(sql_form(field, column_of(attribute_of(field))).label(name))
+    row = select(*cells).correlate(*used).lateral()
+    return func.row_to_json(row.table_valued()), joined.join(row, true())
+
+
+def _embedded(
+    field: Any, relationship: RelationshipProperty[Any], column_of: Callable[[str], ColumnElement[Any]]
+) -> Lateral:
+    """The rows that one row refers to, as JSON: an object or null for a single one, an array for many."""
+    target, rows = related_rows(relationship, column_of)
+    model = relationship.entity.class_
+    wanted = [getattr(target, name).label(name) for name in sorted(needed_attributes(field.schema, model))]
+    ordering = _ordering(relationship, target)
+    order = [clause.label(f"o{number}") for number, (clause, _) in enumerate(ordering)]
+    picked = rows.with_only_columns(*wanted, *order)
+    if not relationship.uselist:
+        picked = picked.limit(1)
+    source = picked.subquery()
+    expression, joined = row_json(field.schema, model, source, source.c.__getitem__)
+    if not relationship.uselist:
+        return select(expression.label("j")).select_from(joined).lateral()
+    keys = [
+        source.c[f"o{number}"].desc() if descending else source.c[f"o{number}"]
+        for number, (_, descending) in enumerate(ordering)
+    ]
+    array = func.coalesce(func.json_agg(aggregate_order_by(expression, *keys)), literal_column("'[]'::json"))
+    return select(array.label("j")).select_from(joined).lateral()
+
+
+def _ordering(relationship: RelationshipProperty[Any], target: Any) -> list[tuple[ColumnElement[Any], bool]]:
+    """The relationship's `order_by` (the primary key without one) in terms of `target`: expressions and descending or not."""
+    clauses = relationship.order_by or relationship.entity.primary_key
+    adapted = []
+    for clause in clauses:
+        descending = getattr(getattr(clause, "modifier", None), "__name__", "") == "desc_op"
+        column = clause.element if descending else clause
+        adapted.append((getattr(target, attribute_name(relationship.entity, column)), descending))
+    return adapted

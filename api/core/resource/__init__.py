@@ -1,0 +1,1 @@
+"""Repositories and services: rows of a model, and the rules around them."""

@@ -1,0 +1,10 @@
+"""The API of categories."""
+
+from api.core.http.blueprint import ResourceBlueprint
+from api.extensions import db
+from api.resources.categories.models import Category
+from api.resources.categories.schemas import CategorySchema
+
+blueprint = ResourceBlueprint(
+    "categories", db, Category, CategorySchema, sorts=("name", "created_at"), example={"name": "Books"}
+)

@@ -1,0 +1,103 @@
+"""Rules of orders: prices and totals are the server's, stock is taken and given back with the order, never oversold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from api.core.errors import ConflictError, InvalidError, Violation, pointer_to
+from api.core.resource.service import Service
+from api.resources.orders.models import Order, OrderItem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_OPEN = frozenset({"pending", "processing"})
+_LARGEST_TOTAL = Decimal("99999999.99")
+
+
+class OrderService(Service[Order]):
+    """Create, change, cancel and delete orders."""
+
+    def create(self, data: Mapping[str, Any]) -> Order:
+        """Insert an order with its items and take them from the stock, in the caller's transaction.
+
+        Raises:
+            InvalidError: for a product or user that is not there, or a total too large to store.
+            ConflictError: naming each item of which there is not enough left.
+        """
+        values = self.prepared({name: value for name, value in data.items() if name != "items"})
+        if values.get("status", "pending") != "pending":
+            raise InvalidError(violations=[Violation("A new order is pending.", pointer="/status")])
+        items: Sequence[Mapping[str, Any]] = data["items"]
+        products = self._take(items)
+        lines = [OrderItem(**item, unit_price=products[item["product_id"]].price) for item in items]
+        total = sum((line.unit_price * line.quantity for line in lines), Decimal(0))
+        if total > _LARGEST_TOTAL:
+            raise InvalidError(violations=[Violation(f"The total is above {_LARGEST_TOTAL}.", pointer="/items")])
+        return self.repository.add(Order(**values, items=lines, total_amount=total))
+
+    def update(self, row: Order, data: Mapping[str, Any]) -> Order:
+        """Change an order; cancelling gives its items back to the stock."""
+        before = row.status
+        changed = super().update(row, data)
+        if changed.status == "cancelled" and before != "cancelled":
+            self._give_back(row)
+        return changed
+
+    def delete(self, row: Order) -> None:
+        """Delete an order that holds no stock any more.
+
+        Raises:
+            ConflictError: for an open order, which has to be cancelled first.
+        """
+        if row.status in _OPEN:
+            detail = f"The order is {row.status} and holds stock; cancel it first."
+            raise ConflictError(detail)
+        super().delete(row)
+
+    def _take(self, items: Sequence[Mapping[str, Any]]) -> dict[int, Any]:
+        """Lower the stock of what `items` ask for, and return the products by id."""
+        products = self._lock_products(item["product_id"] for item in items)
+        missing = [
+            Violation(f"There is no product {item['product_id']}.", pointer=pointer_to(["items", number, "product_id"]))
+            for number, item in enumerate(items)
+            if item["product_id"] not in products
+        ]
+        if missing:
+            raise InvalidError(violations=missing)
+        short: list[Violation] = []
+        for number, item in enumerate(items):
+            product = products[item["product_id"]]
+            if product.stock_quantity < item["quantity"]:
+                detail = f"Only {product.stock_quantity} of product {product.id} left."
+                short.append(Violation(detail, pointer=pointer_to(["items", number, "quantity"])))
+            else:
+                product.stock_quantity -= item["quantity"]
+        if short:
+            raise ConflictError("There is not enough in stock.", violations=short)
+        return products
+
+    def _give_back(self, order: Order) -> None:
+        items = self.session.scalars(select(OrderItem).where(OrderItem.order_id == order.id)).all()
+        returned: Counter[int] = Counter()
+        for item in items:
+            returned[item.product_id] += item.quantity
+        for product in self._lock_products(returned, include_deleted=True).values():
+            product.stock_quantity += returned[product.id]
+        self.session.flush()
+
+    def _lock_products(self, keys: Iterable[int], *, include_deleted: bool = False) -> dict[int, Any]:
+        """The products with these keys, locked in the order of their keys so that two orders cannot wait for each other."""
+        product = OrderItem.product.property.entity.class_
+        statement = (
+            select(product)
+            .where(product.id.in_(sorted(set(keys))))
+            .order_by(product.id)
+            .with_for_update()
+            .execution_options(populate_existing=True, include_deleted=include_deleted)
+        )
+        return {row.id: row for row in self.session.scalars(statement)}

@@ -1,0 +1,1 @@
+"""Users, profiles and the roles that users hold."""

@@ -1,0 +1,19 @@
+"""The API of users."""
+
+from api.core.http.blueprint import ResourceBlueprint
+from api.extensions import db
+from api.resources.users.models import User
+from api.resources.users.schemas import UserSchema
+from api.resources.users.service import UserService
+
+blueprint = ResourceBlueprint(
+    "users",
+    db,
+    User,
+    UserSchema,
+    service=UserService,
+    filters=("profile.full_name", "profile.country", "roles.id", "roles.name"),
+    sorts=("username", "email", "created_at"),
+    includes=("profile", "roles"),
+    example={"username": "ada", "email": "ada@example.com", "password": "correct horse battery"},
+)

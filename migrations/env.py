@@ -1,0 +1,76 @@
+"""How `flask db …` runs: over the application's own engine, under one lock, with timeouts that spare the running service."""
+
+from logging.config import fileConfig
+
+import sqlalchemy as sa
+from alembic import context
+from flask import current_app
+from sqlalchemy import text
+
+import api.core.database.autogenerate  # noqa: F401 - teaches autogenerate our triggers
+from api.core.database.types import UTCDateTime
+
+# Any number that nothing else in this database takes an advisory lock on.
+MIGRATION_LOCK = 5_243_181_427
+LOCK_TIMEOUT = "5s"
+
+config = context.config
+fileConfig(config.config_file_name, disable_existing_loggers=False)
+
+database = current_app.extensions["migrate"].db
+metadata = database.metadata
+
+
+def skip_empty_revision(_context, _revision, directives) -> None:
+    """`flask db migrate` without a change of the models writes no file."""
+    if getattr(config.cmd_opts, "autogenerate", False) and directives[0].upgrade_ops.is_empty():
+        directives[:] = []
+        print("The models and the database agree: nothing to migrate.")
+
+
+def render_item(kind, item, autogen_context):
+    """Write our column types as the plain types they are, so that a migration does not depend on code that may move."""
+    if kind == "type" and isinstance(item, UTCDateTime):
+        return "sa.DateTime(timezone=True)"
+    if kind == "type" and isinstance(item, sa.JSON):
+        autogen_context.imports.add("from sqlalchemy.dialects import postgresql")
+        return "postgresql.JSONB()"
+    return False
+
+
+def run_migrations_offline() -> None:
+    """Print the SQL instead of running it (`--sql`)."""
+    context.configure(url=database.engine.url, target_metadata=metadata, literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def run_migrations_online() -> None:
+    """Run the migrations in one transaction; a second process waits for the first at the lock."""
+    options = {
+        **current_app.extensions["migrate"].configure_args,
+        "process_revision_directives": skip_empty_revision,
+        "render_item": render_item,
+        # CHECK constraints are compared, too, by their names.
+        "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
+    }
+    with database.engine.connect() as connection:
+        connection.execute(text("SET statement_timeout = 0"))
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+        connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+        connection.commit()
+        try:
+            context.configure(connection=connection, target_metadata=metadata, **options)
+            with context.begin_transaction():
+                context.run_migrations()
+        finally:
+            connection.rollback()
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
+            connection.execute(text("RESET statement_timeout; RESET lock_timeout"))
+            connection.commit()
+
+
+if context.is_offline_mode():
+    run_migrations_offline()
+else:
+    run_migrations_online()

@@ -96,7 +96,7 @@ def row_json(
     joined = source
     for name, field in dumped_fields(schema).items():
         if is_embed(field):
-            related = _embedded(field, inspect(model).relationships[attribute_of(field)], column_of)
+            related = _embedded(field, inspect(model).relationships[attribute_of(field)], source, column_of)
             used.append(related)
             joined = joined.outerjoin(related, true())
             cells.append(related.c.j.label(name))
@@ -107,7 +107,10 @@ def row_json(
 
 
 def _embedded(
-    field: Any, relationship: RelationshipProperty[Any], column_of: Callable[[str], ColumnElement[Any]]
+    field: Any,
+    relationship: RelationshipProperty[Any],
+    referring: FromClause,
+    column_of: Callable[[str], ColumnElement[Any]],
 ) -> Lateral:
     """The rows that one row refers to, as JSON: an object or null for a single one, an array for many."""
     target, rows = related_rows(relationship, column_of)
@@ -115,10 +118,10 @@ def _embedded(
     wanted = [getattr(target, name).label(name) for name in sorted(needed_attributes(field.schema, model))]
     ordering = _ordering(relationship, target)
     order = [clause.label(f"o{number}") for number, (clause, _) in enumerate(ordering)]
-    picked = rows.with_only_columns(*wanted, *order)
+    picked = rows.with_only_columns(*wanted, *order).correlate(referring)
     if not relationship.uselist:
         picked = picked.limit(1)
-    source = picked.subquery()
+    source = picked.lateral()
     expression, joined = row_json(field.schema, model, source, source.c.__getitem__)
     if not relationship.uselist:
         return select(expression.label("j")).select_from(joined).lateral()

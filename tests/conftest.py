@@ -1,0 +1,95 @@
+"""One real PostgreSQL for a run, one application on it, and an empty database before each test.
+
+Tests commit what they write: reads run on connections of their own, which would not see into an open transaction.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from flask_migrate import upgrade
+from sqlalchemy import text
+
+from api.app import create_app
+from api.config import Settings
+from api.core.database.embedded import EmbeddedPostgres
+from api.core.database.statements import counting
+from api.extensions import db
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flask import Flask
+    from flask.testing import FlaskClient
+    from sqlalchemy.orm import Session, scoped_session
+
+# Durability is not what these tests are about.
+FAST_SERVER = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL of this run's own; `make test PG_BIN=…` takes another server's binaries."""
+    binaries = os.environ.get("TEST_PG_BIN")
+    postgres = EmbeddedPostgres(
+        tmp_path_factory.mktemp("postgres"),
+        bin_directory=Path(binaries) if binaries else None,
+        server_settings=FAST_SERVER,
+    )
+    postgres.start()
+    yield postgres
+    postgres.stop()
+
+
+@pytest.fixture(scope="session")
+def settings(server: EmbeddedPostgres) -> Settings:
+    """Settings of the application under test; nothing is read from the environment."""
+    return Settings(
+        app_env="test",
+        database_url=server.url.replace("postgresql://", "postgresql+psycopg2://", 1),
+        log_level="WARNING",
+        pool_timeout=2.0,
+    )
+
+
+@pytest.fixture(scope="session")
+def app(settings: Settings) -> Iterator[Flask]:
+    """The application, on a database migrated to head."""
+    application = create_app(settings)
+    with application.app_context():
+        upgrade()
+    yield application
+    db.shutdown()
+
+
+@pytest.fixture
+def database(app: Flask) -> Iterator[Flask]:
+    """An application context over an empty database."""
+    with app.app_context():
+        yield app
+        db.session.remove()
+        deletes = "; ".join(f'DELETE FROM "{table.name}"' for table in reversed(db.metadata.sorted_tables))
+        with db.engine.begin() as connection:
+            connection.execute(text(deletes))
+
+
+@pytest.fixture
+def session(database: Flask) -> scoped_session[Session]:
+    """The session of this test."""
+    del database
+    return db.session
+
+
+@pytest.fixture
+def client(database: Flask) -> FlaskClient:
+    """An HTTP client of the application."""
+    return database.test_client()
+
+
+@pytest.fixture
+def statements():
+    """`with statements() as counted:` counts the SQL statements of the block in `counted.count`."""
+    return counting

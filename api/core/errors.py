@@ -23,7 +23,7 @@ class Violation:
 
 
 class APIError(Exception):
-    """Base of all errors that a client is told about. `detail` must never hold SQL, a secret or another user's value."""
+    """Base of all errors that a client is told about; `detail` holds no SQL, no secret and no other user's value."""
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal server error"

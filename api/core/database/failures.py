@@ -96,7 +96,7 @@ def _violations(names: Sequence[str], detail: str) -> list[Violation]:
 def _constrained_fields(table: Table | None, constraint: str | None) -> list[str]:
     """Names of the columns that `constraint` speaks of, as the API names them."""
     for item in (*table.constraints, *table.indexes) if table is not None else ():
-        if item.name == constraint:
+        if getattr(item, "name", None) == constraint:
             return list(item.info.get("fields") or [column.name for column in getattr(item, "columns", ())])
     return []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import singledispatch
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from marshmallow import ValidationError, validate
 from sqlalchemy import CheckConstraint, Column, ColumnElement, String, and_, event, func
@@ -40,7 +40,8 @@ def check_row(mapper: Mapper[Any], _connection: Connection, target: object) -> N
 
 def _validated(mapper: Mapper[Any]) -> list[tuple[str, Column[Any]]]:
     """Attribute names and columns that have rules, worked out once a mapper."""
-    cached = mapper.local_table.info.get("validated_columns")
+    table = cast("Table", mapper.local_table)
+    cached = table.info.get("validated_columns")
     if cached is None:
         cached = [
             (attribute.key, column)
@@ -48,7 +49,7 @@ def _validated(mapper: Mapper[Any]) -> list[tuple[str, Column[Any]]]:
             for column in attribute.columns
             if isinstance(column, Column) and (validators_of(column) or isinstance(column.type, String))
         ]
-        mapper.local_table.info["validated_columns"] = cached
+        table.info["validated_columns"] = cached
     return list(cached)
 
 

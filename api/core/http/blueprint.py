@@ -42,8 +42,9 @@ ALL_VIEWS = frozenset(_ROUTES)
 class ResourceBlueprint(Blueprint):
     """List, get, create, replace, patch, delete and restore for one resource.
 
-    `filters`, `sorts` and `includes` allow what goes beyond the schema's own fields; `without` leaves views out. To change a
-    view, override its method in a subclass of `ResourceViews`; to add one, use `@blueprint.route` as in any Flask blueprint.
+    `filters`, `sorts` and `includes` allow what goes beyond the schema's own fields; `without` leaves views out. To
+    change a view, override its method in a subclass of `ResourceViews` and give it as `views`; to add one, use
+    `@blueprint.route` as in any Flask blueprint.
 
         blueprint = ResourceBlueprint("tags", db, Tag, TagSchema, sorts=("name",))
     """
@@ -84,7 +85,7 @@ class ResourceBlueprint(Blueprint):
 
     # -- registration ---------------------------------------------------------------------------------------------
 
-    def register(self, app: Flask, options: dict[str, Any]) -> None:
+    def register(self, app: Any, options: dict[str, Any]) -> None:
         """Check the declaration against model and schema, then register the routes."""
         self.collection = Collection(self.name, self.model, self.schema, **self._collection_options)  # type: ignore[arg-type]
         self.reader = Reader(self.collection)
@@ -97,7 +98,11 @@ class ResourceBlueprint(Blueprint):
         allowed = app.extensions[ALLOW_LISTS][self.name]
         for view in self._views:
             manual = self._docs[view][_ROUTES[view][0].lower()].setdefault("manual_doc", {})
-            manual["parameters"] = documented.parameters(view, allowed)
+            manual |= {
+                "parameters": documented.parameters(view, allowed),
+                "operationId": f"{view}_{self.name}",
+                "summary": documented.summary(view, self.schema, self.name),
+            }
         super().register_views_in_doc(api, app, spec, **options)
 
     def _possible(self, view: str) -> bool:
@@ -113,14 +118,14 @@ class ResourceBlueprint(Blueprint):
 
     def _key_converter(self) -> str:
         key = inspect(self.model, raiseerr=True).local_table.primary_key.columns[0]
-        return "<uuid:key>" if key.type.python_type.__name__ == "UUID" else f"<int(min=1, max={_LARGEST_KEY}):key>"
+        return "<uuid:id>" if key.type.python_type.__name__ == "UUID" else f"<int(min=1, max={_LARGEST_KEY}):id>"
 
 
 def _as_function(method: Callable[..., Any]) -> Callable[..., Any]:
     """A function that decorators can put attributes on, which a bound method does not take."""
 
-    def view(*args: Any, **kwargs: Any) -> Any:
-        return method(*args, **kwargs)
+    def view(*args: Any, id: Any = None) -> Any:  # noqa: A002 - the name in the URL
+        return method(*args) if id is None else method(*args, id)
 
     view.__doc__ = method.__doc__
     view.__name__ = method.__name__

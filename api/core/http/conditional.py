@@ -1,4 +1,4 @@
-"""Conditional requests (RFC 9110, section 13): a version in `ETag`, asked for again in `If-Match` and `If-None-Match`."""
+"""Conditional requests (RFC 9110, section 13): `ETag` tells a row's version, `If-Match` and `If-None-Match` name it."""
 
 from __future__ import annotations
 

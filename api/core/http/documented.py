@@ -101,6 +101,24 @@ def write_views(
     }
 
 
+_SUMMARIES = {
+    "list": "List {plural}",
+    "create": "Create a {one}",
+    "get": "Fetch a {one}",
+    "replace": "Replace a {one}",
+    "patch": "Change a {one}",
+    "delete": "Delete a {one}",
+    "restore": "Restore a deleted {one}",
+}
+
+
+def summary(view: str, schema: type[BaseSchema], plural: str) -> str:
+    """The heading of a generic view."""
+    one = schema.component_name("response").lower()
+    text = _SUMMARIES[view].format(one=one, plural=plural)
+    return text.replace(" a ", " an ") if one[0] in "aeio" else text
+
+
 def parameters(view: str, allowed: AllowList) -> list[dict[str, Any]]:
     """Query and header parameters of a generic view."""
     if view == "list":

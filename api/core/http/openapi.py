@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from apispec.ext.marshmallow import MarshmallowPlugin, OpenAPIConverter
+from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from flask_smorest import Api
 from marshmallow import fields as ma_fields
 from marshmallow import validate
@@ -23,12 +24,20 @@ if TYPE_CHECKING:
     from api.core.query.allowlist import AllowList, FieldRule
 
 API_VERSION = "1.0.0"
+_DESCRIPTION = """
+Errors are `application/problem+json` (RFC 9457) and list each thing that is wrong.
+
+Lists take a filter for each field, as `field=value` or `field__operator=value`; filters are joined by *and*, `or=(…)`,
+`not=(…)` group them. Dots lead into relations (`category.name=Books`) and into JSON documents
+(`metadata.colour=red`, `metadata.size.cm__gt=5`), whose paths cannot be listed here. A value with commas or brackets in a
+list or group goes into double quotes.
+""".strip()
 _VALUE_SCHEMAS: dict[Kind, dict[str, Any]] = {
     Kind.INTEGER: {"type": "integer"},
     Kind.DECIMAL: {"type": "string", "pattern": r"^[+-]?[0-9]{1,30}(\.[0-9]{1,20})?$"},
     Kind.NUMBER: {"type": "number"},
     Kind.TEXT: {"type": "string"},
-    Kind.BOOLEAN: {"type": "string", "enum": ["true", "false"]},
+    Kind.BOOLEAN: {"type": "boolean"},
     Kind.TIMESTAMP: {"type": "string", "format": "date-time"},
     Kind.DATE: {"type": "string", "format": "date"},
     Kind.UUID: {"type": "string", "format": "uuid"},
@@ -69,10 +78,19 @@ class _MarshmallowPlugin(MarshmallowPlugin):
 class DocumentedApi(Api):
     """flask-smorest's document, with our errors in it and without its error handler."""
 
-    ERROR_SCHEMA = ProblemSchema
+    ERROR_SCHEMA = ProblemSchema  # type: ignore[assignment]  # smorest's own schema is the default, not a base
+
+    # A document that allows any answer by default says nothing.
+    DEFAULT_ERROR_RESPONSE_NAME = None
 
     def _register_error_handlers(self) -> None:
         """Errors are answered by `core.http.error_handlers`."""
+
+    def _register_pagination_header(self) -> None:
+        """Pages have links, not a header of counts."""
+
+    def _register_etag_headers(self) -> None:
+        """`documented` describes them with each view."""
 
     def _register_responses(self) -> None:
         content_type = self.DEFAULT_RESPONSE_CONTENT_TYPE
@@ -89,15 +107,14 @@ def create_api(app: Flask) -> Api:
         app,
         spec_kwargs={
             "marshmallow_plugin": plugin,
-            "info": {
-                "description": "A Flask and PostgreSQL backend. Errors are `application/problem+json` (RFC 9457)."
-            },
+            "info": {"description": _DESCRIPTION},
         },
     )
     plugin.map_to_openapi_type(fields.Money, "string", None)
     plugin.map_to_openapi_type(fields.Timestamp, "string", "date-time")
     plugin.map_to_openapi_type(fields.JSONObject, "object", None)
-    plugin.converter.add_attribute_function(_string_rules)
+    if plugin.converter is not None:
+        plugin.converter.add_attribute_function(_string_rules)
     return api
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
 from marshmallow import RAISE, Schema, validate
@@ -25,7 +25,7 @@ _INTEGER_BITS: dict[type, int] = {sa.SmallInteger: 16, sa.BigInteger: 64, sa.Int
 class ColumnConverter(ModelConverter):
     """Columns to fields: type, NULL, default, length, and the validators that the column was declared with."""
 
-    SQLA_TYPE_MAPPING: ClassVar[dict[Any, Any]] = {
+    SQLA_TYPE_MAPPING = {  # noqa: RUF012 - marshmallow-sqlalchemy's own way
         **ModelConverter.SQLA_TYPE_MAPPING,
         sa.String: fields.String,
         sa.Text: fields.String,
@@ -50,6 +50,8 @@ class ColumnConverter(ModelConverter):
 
 def _range_of(column: sa.Column[Any]) -> Iterable[validate.Range]:
     """What an integer column can hold, so that a number too large is refused by name and not by the database."""
+    if column.primary_key:
+        return
     for type_, bits in _INTEGER_BITS.items():
         if isinstance(column.type, type_):
             low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
@@ -63,7 +65,8 @@ def _range_of(column: sa.Column[Any]) -> Iterable[validate.Range]:
 class BaseSchema(SQLAlchemySchema):  # type: ignore[type-arg]
     """Base of all resource schemas.
 
-    What a subclass declares is public; nothing else of the model is. `Meta.create_only` names fields that are given once.
+    What a subclass declares is public; nothing else of the model is. `Meta.create_only` names fields that are given
+    once.
     """
 
     class Meta:
@@ -127,13 +130,13 @@ class Embed(ma_fields.Nested):
     def schema(self) -> BaseSchema:
         """The nested schema, in the variant of the schema around it."""
         if self._schema is None:
-            variant = getattr(self.parent, "variant", "response")
+            variant: Variant = getattr(self.parent, "variant", "response")
             nested: type[BaseSchema] = self.nested  # type: ignore[assignment]
             self._schema = nested(variant=variant, many=self.many, only=self.only, exclude=self.exclude)
         return self._schema  # type: ignore[return-value]
 
 
-class References(ma_fields.List):
+class References(ma_fields.List[Any]):
     """Keys of related rows, for writing a many-to-many relation: `tag_ids = References("tags")`."""
 
     def __init__(self, relationship: str, *, max_length: int = 100, **kwargs: Any) -> None:

@@ -71,7 +71,7 @@ class ResourceViews:
         with self.writing() as service:
             row = service.create(data)
             response = self.written(service.session, plan, row.id, 201)
-        response.headers["Location"] = url_for(f"{self.resource.name}.get", key=row.id)
+        response.headers["Location"] = url_for(f"{self.resource.name}.get", id=row.id)
         return response
 
     def replace(self, data: Mapping[str, Any], key: Any) -> Response:

@@ -16,15 +16,16 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 M = TypeVar("M")
+M_co = TypeVar("M_co", covariant=True)
 
 
-class ReadableRepository(Protocol[M]):
+class ReadableRepository(Protocol[M_co]):
     """What code that only reads may rely on, whatever stands behind it."""
 
-    def get(self, key: Any) -> M | None:
+    def get(self, key: Any) -> M_co | None:
         """The row with this key, or None."""
 
-    def list(self, *conditions: ColumnElement[bool], limit: int | None = None, offset: int = 0) -> Sequence[M]:
+    def list(self, *conditions: ColumnElement[bool], limit: int | None = None, offset: int = 0) -> Sequence[M_co]:
         """Rows that meet all conditions."""
 
     def count(self, *conditions: ColumnElement[bool]) -> int:
@@ -41,7 +42,7 @@ class Repository(Generic[M]):
         self.model = model
         self.session = session
 
-    def select(self) -> Select[tuple[M]]:
+    def select(self) -> Select[M]:
         """A SELECT of the model, to go on with where the methods end."""
         return select(self.model)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from marshmallow.validate import OneOf, Range
 from sqlalchemy import ForeignKey, Index, Integer, String, event, inspect, text
@@ -27,7 +27,7 @@ class Order(UUIDModel, SoftDeleteMixin, VersionMixin, db.Model):
     """What a user bought, at which prices, and how far it has come."""
 
     STATUS_CHOICES = ("pending", "processing", "shipped", "delivered", "cancelled")
-    TRANSITIONS = {
+    TRANSITIONS: ClassVar[dict[str, frozenset[str]]] = {
         "pending": frozenset({"processing", "cancelled"}),
         "processing": frozenset({"shipped", "cancelled"}),
         "shipped": frozenset({"delivered"}),

@@ -91,7 +91,7 @@ class OrderService(Service[Order]):
         self.session.flush()
 
     def _lock_products(self, keys: Iterable[int], *, include_deleted: bool = False) -> dict[int, Any]:
-        """The products with these keys, locked in the order of their keys so that two orders cannot wait for each other."""
+        """The products with these keys, locked in ascending order, so that no two orders wait for each other."""
         product = OrderItem.product.property.entity.class_
         statement = (
             select(product)

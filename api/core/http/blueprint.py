@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from api.core.database.extension import Database
 
 LIMITS = "query_limits"
-_LARGEST_KEY = 2**63 - 1
 
 # View, method and path below the resource, in the order of the OpenAPI document.
 _ROUTES = {
@@ -118,7 +117,7 @@ class ResourceBlueprint(Blueprint):
 
     def _key_converter(self) -> str:
         key = inspect(self.model, raiseerr=True).local_table.primary_key.columns[0]
-        return "<uuid:id>" if key.type.python_type.__name__ == "UUID" else f"<int(min=1, max={_LARGEST_KEY}):id>"
+        return "<uuid:id>" if key.type.python_type.__name__ == "UUID" else "<key:id>"
 
 
 def _as_function(method: Callable[..., Any]) -> Callable[..., Any]:

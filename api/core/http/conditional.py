@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from flask import Request
 
 _OURS = re.compile(r"[0-9]{1,18}", re.ASCII)
+_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+_TAG_LIST = re.compile(rf"{_TAG.pattern}([ \t]*,[ \t]*{_TAG.pattern})*")
 
 
 def etag(version: int) -> str:
@@ -27,15 +29,17 @@ def expected_version(request: Request) -> int | None:
     """
     if "If-Match" not in request.headers:
         return None
-    tags = request.if_match
-    if tags.star_tag:
+    header = request.headers["If-Match"].strip()
+    if header == "*":
         return None
-    strong = list(tags.as_set())
-    if not strong:
+    tags = _TAG_LIST.fullmatch(header)
+    if tags is None:
         raise MalformedRequestError(
             violations=[Violation('Must be the ETag of the resource, such as "3".', header="If-Match")]
         )
-    if len(strong) > 1 or not _OURS.fullmatch(strong[0]):
+    # A weak tag never matches here (RFC 9110, 13.1.1), nor does one that was never ours.
+    strong = [tag for weak, tag in _TAG.findall(header) if not weak]
+    if len(strong) != 1 or not _OURS.fullmatch(strong[0]):
         raise PreconditionFailedError
     return int(strong[0])
 

@@ -12,6 +12,7 @@ from marshmallow import validate
 
 from api.core.http import fields
 from api.core.http.error_handlers import PROBLEM_TYPE
+from api.core.http.keys import KeyConverter, key_schema
 from api.core.http.schema import BaseSchema, ProblemSchema
 from api.core.query.allowlist import Kind
 from api.core.query.params import COUNTS, DELETED_MODES
@@ -110,6 +111,8 @@ def create_api(app: Flask) -> Api:
             "info": {"description": _DESCRIPTION},
         },
     )
+    app.url_map.converters["key"] = KeyConverter
+    api.register_converter(KeyConverter, key_schema)
     plugin.map_to_openapi_type(fields.Money, "string", None)
     plugin.map_to_openapi_type(fields.Timestamp, "string", "date-time")
     plugin.map_to_openapi_type(fields.JSONObject, "object", None)

@@ -6,12 +6,14 @@ Tests commit what they write: reads run on connections of their own, which would
 from __future__ import annotations
 
 import os
+from contextvars import copy_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from flask.globals import _cv_app
+from flask.testing import FlaskClient
 from flask_migrate import upgrade
-from sqlalchemy import text
 
 from api.app import create_app
 from api.config import Settings
@@ -23,11 +25,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flask import Flask
-    from flask.testing import FlaskClient
     from sqlalchemy.orm import Session, scoped_session
+    from werkzeug.test import TestResponse
 
 # Durability is not what these tests are about.
 FAST_SERVER = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
+
+
+class SeparateClient(FlaskClient):
+    """Sends each request in an application context of its own, as a server does, and not in the test's.
+
+    So a request gets a session of its own, and loses it when it ends.
+    """
+
+    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
+        """Send a request."""
+        outside = copy_context()
+        outside.run(_cv_app.set, None)  # type: ignore[arg-type]
+        return outside.run(super().open, *args, **kwargs)
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +74,7 @@ def settings(server: EmbeddedPostgres) -> Settings:
 def app(settings: Settings) -> Iterator[Flask]:
     """The application, on a database migrated to head."""
     application = create_app(settings)
+    application.test_client_class = SeparateClient
     with application.app_context():
         upgrade()
     yield application
@@ -71,9 +87,9 @@ def database(app: Flask) -> Iterator[Flask]:
     with app.app_context():
         yield app
         db.session.remove()
-        deletes = "; ".join(f'DELETE FROM "{table.name}"' for table in reversed(db.metadata.sorted_tables))
         with db.engine.begin() as connection:
-            connection.execute(text(deletes))
+            for table in reversed(db.metadata.sorted_tables):
+                connection.execute(table.delete())
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from api.core.database.types import UTCDateTime
 
 # Any number that nothing else in this database takes an advisory lock on.
 MIGRATION_LOCK = 5_243_181_427
-LOCK_TIMEOUT = "5s"
+# A migration that waits for a lock makes everybody queue up behind it; better that it gives up and is run again.
+TIMEOUTS = "SET lock_timeout = '5s'; SET statement_timeout = '1h'"
 
 config = context.config
 fileConfig(config.config_file_name, disable_existing_loggers=False)
@@ -42,6 +43,8 @@ def run_migrations_offline() -> None:
     """Print the SQL instead of running it (`--sql`)."""
     context.configure(url=database.engine.url, target_metadata=metadata, literal_binds=True)
     with context.begin_transaction():
+        for timeout in TIMEOUTS.split("; "):
+            context.execute(timeout)
         context.run_migrations()
 
 
@@ -57,7 +60,7 @@ def run_migrations_online() -> None:
     with database.engine.connect() as connection:
         connection.execute(text("SET statement_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
-        connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+        connection.execute(text(TIMEOUTS))
         connection.commit()
         try:
             context.configure(connection=connection, target_metadata=metadata, **options)

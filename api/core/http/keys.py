@@ -8,7 +8,7 @@ LARGEST_KEY = 10**18 - 1
 class KeyConverter(IntegerConverter):
     """A positive integer that fits a `bigint`; anything else is no key, so there is nothing at that URL.
 
-    The bound is in the pattern, because werkzeug answers 405 instead of 404 where a converter refuses a match afterwards.
+    The bound is in the pattern, because werkzeug answers 405, not 404, where a converter refuses a match afterwards.
     """
 
     regex = r"[1-9][0-9]{0,17}"

@@ -30,8 +30,8 @@ Errors are `application/problem+json` (RFC 9457) and list each thing that is wro
 
 Lists take a filter for each field, as `field=value` or `field__operator=value`; filters are joined by *and*, `or=(…)`,
 `not=(…)` group them. Dots lead into relations (`category.name=Books`) and into JSON documents
-(`metadata.colour=red`, `metadata.size.cm__gt=5`), whose paths cannot be listed here. A value with commas or brackets in a
-list or group goes into double quotes.
+(`metadata.colour=red`, `metadata.size.cm__gt=5`), whose paths cannot be listed here. A value with commas or brackets in
+a list or group goes into double quotes.
 """.strip()
 _VALUE_SCHEMAS: dict[Kind, dict[str, Any]] = {
     Kind.INTEGER: {"type": "integer"},

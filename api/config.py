@@ -64,7 +64,6 @@ class Settings:
     filter_depth_max: int = 4
     filter_list_max: int = 100
     include_depth_max: int = 3
-    json_depth_max: int = 32
 
     @property
     def is_production(self) -> bool:
@@ -143,7 +142,6 @@ def _read(env: Env) -> dict[str, Any]:
         "filter_depth_max": env.int("FILTER_DEPTH_MAX", Settings.filter_depth_max, validate=positive),
         "filter_list_max": env.int("FILTER_LIST_MAX", Settings.filter_list_max, validate=positive),
         "include_depth_max": env.int("INCLUDE_DEPTH_MAX", Settings.include_depth_max, validate=positive),
-        "json_depth_max": env.int("JSON_DEPTH_MAX", Settings.json_depth_max, validate=positive),
     }
 
 

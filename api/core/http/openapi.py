@@ -158,8 +158,8 @@ def list_parameters(allowed: AllowList) -> Iterator[dict[str, Any]]:
     size = {"type": "integer", "minimum": 1, "maximum": limits.page_size_max, "default": limits.page_size}
     yield _query("limit", size, "Rows on a page that starts at a cursor.")
     yield _query("cursor", {"type": "string"}, "Where the page starts; follow `next` and `prev`.")
-    last = limits.offset_max // limits.page_size_max + 1
-    yield _query("page", {"type": "integer", "minimum": 1, "maximum": last}, "Number of the page, from 1.")
+    number = {"type": "integer", "minimum": 1, "maximum": limits.offset_max + 1}
+    yield _query("page", number, f"Number of the page, from 1; at most {limits.offset_max} rows are skipped.")
     yield _query("per_page", size, "Rows on a numbered page.")
     yield _query("count", {"type": "string", "enum": list(COUNTS), "default": "none"}, "Add the `total`.")
     orders = ", ".join(sorted(allowed.sorts))

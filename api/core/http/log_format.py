@@ -1,0 +1,180 @@
+"""How logs look: JSON lines or text for people, structlog and standard `logging` alike, with no secret in them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+from urllib.parse import quote
+
+import orjson
+import structlog
+from sqlalchemy.engine import make_url
+from structlog.stdlib import ProcessorFormatter
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor
+
+    from api.config import Settings
+
+REQUEST_LOGGER = "api.request"
+"""Name of the logger that writes one line per request."""
+
+_PASSWORD_IN_URL = re.compile(r"""(://[^\s:/@"']*:)[^\s"']+@""")
+# Quotes may be escaped, for a JSON line is searched as a whole; they stay, so that it remains JSON.
+_PASSWORD_BY_NAME = re.compile(
+    r"""(?i)(password\w*(?:\\*["'])?\s*[=:]\s*)(?:(?P<quote>\\*["']).*?(?P=quote)|[^\s,;&"'\\)}]+)"""
+)
+# What PostgreSQL quotes from the row that it refused.
+_ROW_VALUES = (
+    (re.compile(r"(Failing row contains \().*"), r"\1***)"),
+    (re.compile(r"(Key \(.+?\)=\().*(?=\))"), r"\1***"),
+    (re.compile(r"(LINE \d+: ).*"), r"\1***"),
+)
+_SHORTEST_LITERAL_SECRET = 12
+_CONTROL_CHARACTER = re.compile(r"[^\x20-\x7e\n\u00a1-\U0010ffff]|[\u2028\u2029]")
+
+
+def configure_logging(settings: Settings) -> None:
+    """Send structlog and standard `logging` to stderr: JSON lines or text, as the settings say. May be called again."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _hide_row_values,
+    ]
+    if not settings.json_logs:
+        shared += [_request_as_sentence, _escape_control_characters]
+    rendering = _Rendering(settings)
+    structlog.configure(
+        processors=[*shared, rendering],
+        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
+        logger_factory=_StderrLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = _StderrHandler()
+    handler.setFormatter(
+        ProcessorFormatter(foreign_pre_chain=shared, processors=[ProcessorFormatter.remove_processors_meta, rendering])
+    )
+    _take_over_standard_logging(handler, settings)
+
+
+def _take_over_standard_logging(handler: logging.Handler, settings: Settings) -> None:
+    root = logging.getLogger()
+    # Others' handlers stay: pytest's, for one.
+    root.handlers = [*(other for other in root.handlers if not _writes_to_terminal(other)), handler]
+    root.setLevel(settings.log_level)
+    gunicorn = logging.getLogger("gunicorn.error")
+    gunicorn.handlers = [other for other in gunicorn.handlers if not _writes_to_terminal(other)]
+    gunicorn.propagate = True
+    logging.getLogger("werkzeug").addFilter(_is_no_request_line)
+    echo = logging.getLogger("sqlalchemy.engine.Engine")
+    if not echo.handlers:
+        # SQLAlchemy gives a logger without a handler one of its own, and every statement would appear twice.
+        echo.addHandler(logging.NullHandler())
+    if settings.json_logs:
+        logging.captureWarnings(capture=True)
+
+
+def _writes_to_terminal(handler: logging.Handler) -> bool:
+    return type(handler) in {logging.StreamHandler, _StderrHandler}
+
+
+def _is_no_request_line(record: logging.LogRecord) -> bool:
+    """The development server's own line repeats ours, and shows the query string."""
+    return not str(record.msg).endswith('"%s" %s %s')
+
+
+class _StderrLogger:
+    """Writes finished lines. Looks `sys.stderr` up each time: it is another one after a redirection."""
+
+    def __init__(self, name: str = "api") -> None:
+        self.name = name
+
+    def write(self, line: str) -> None:
+        sys.stderr.write(line + "\n")
+
+    debug = info = warning = error = critical = exception = write
+
+
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """As `_StderrLogger`, for standard `logging`."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+
+class _Rendering:
+    """The last processor: an event to its line, with no secret in it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._secrets = _literal_secrets(settings)
+        self._render: Any = _as_json
+        if not settings.json_logs:
+            # The plain formatter: the default one prints local variables, and with them passwords.
+            self._render = structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=40
+            )
+
+    def __call__(self, logger: Any, name: str, event: EventDict) -> str:
+        line: str = self._render(logger, name, event)
+        for secret in self._secrets:
+            line = line.replace(secret, "***")
+        if "://" in line:
+            line = _PASSWORD_IN_URL.sub(r"\1***@", line)
+        if "assword" in line or "ASSWORD" in line:
+            line = _PASSWORD_BY_NAME.sub(_mask, line)
+        return line
+
+
+def _mask(found: re.Match[str]) -> str:
+    quotation = found["quote"] or ""
+    return f"{found[1]}{quotation}***{quotation}"
+
+
+def _literal_secrets(settings: Settings) -> list[str]:
+    """What never stands in a line, whatever surrounds it. A short password is left out: it may be part of any word."""
+    secrets = [settings.secret_key, make_url(settings.database_url).password if settings.database_url else None]
+    long = [secret for secret in secrets if secret and len(secret) >= _SHORTEST_LITERAL_SECRET]
+    return sorted({form for secret in long for form in (secret, quote(secret, safe=""), json.dumps(secret)[1:-1])})
+
+
+def _as_json(_logger: Any, _name: str, event: EventDict) -> str:
+    try:
+        return orjson.dumps(event, default=str).decode()
+    except TypeError:
+        # Lone surrogates, integers above 64 bits, keys that are no strings: slower, but never a lost line.
+        return json.dumps({str(key): value for key, value in event.items()}, default=str)
+
+
+def _hide_row_values(_logger: Any, _name: str, event: EventDict) -> EventDict:
+    traceback = event.get("exception")
+    if isinstance(traceback, str):
+        for pattern, replacement in _ROW_VALUES:
+            traceback = pattern.sub(replacement, traceback)
+        event["exception"] = traceback
+    return event
+
+
+def _request_as_sentence(_logger: Any, _name: str, event: EventDict) -> EventDict:
+    """A request's line as people read it: method, path and status first."""
+    if event.get("logger") == REQUEST_LOGGER:
+        event["event"] = f"{event.pop('method')} {event.pop('path')} {event.pop('status')}"
+    return event
+
+
+def _escape_control_characters(_logger: Any, _name: str, event: EventDict) -> EventDict:
+    """In text, only what begins at the margin is a record: further lines are set in, other controls are spelt out."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            escaped = _CONTROL_CHARACTER.sub(lambda found: found[0].encode("unicode_escape").decode(), value)
+            event[key] = escaped.replace("\n", "\n    ")
+    return event

@@ -1,4 +1,4 @@
-"""The `flask` commands, one file a group."""
+"""The `flask` commands, one file a group; what begins with an underscore helps them and is no command."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 
 def init_app(app: Flask) -> None:
-    """Register the `command` of every module in this package."""
+    """Register the `command` of every public module in this package."""
     for module in pkgutil.iter_modules(__path__):
-        app.cli.add_command(import_module(f"{__name__}.{module.name}").command)
+        if not module.name.startswith("_"):
+            app.cli.add_command(import_module(f"{__name__}.{module.name}").command)

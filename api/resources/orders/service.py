@@ -34,7 +34,25 @@ class OrderService(Service[Order]):
             raise InvalidError(violations=[Violation("A new order is pending.", pointer="/status")])
         items: Sequence[Mapping[str, Any]] = data["items"]
         products = self._take(items)
-        lines = [OrderItem(**item, unit_price=products[item["product_id"]].price) for item in items]
+        return self._insert(
+            values, [OrderItem(**item, unit_price=products[item["product_id"]].price) for item in items]
+        )
+
+    def record(self, data: Mapping[str, Any]) -> Order:
+        """Insert an order that was made and sent elsewhere, with the prices, status and date that `data` has.
+
+        The stock is not touched: these goods have left already. The total is computed here all the same.
+
+        Raises:
+            InvalidError: for an open status, which would hold stock, for a user that is not there, or a total too large
+                to store.
+        """
+        values = self.prepared({name: value for name, value in data.items() if name != "items"})
+        if values.get("status", "pending") in _OPEN:
+            raise InvalidError(violations=[Violation("An order of the past is not open.", pointer="/status")])
+        return self._insert(values, [OrderItem(**item) for item in data["items"]])
+
+    def _insert(self, values: Mapping[str, Any], lines: list[OrderItem]) -> Order:
         total = sum((line.unit_price * line.quantity for line in lines), Decimal(0))
         if total > _LARGEST_TOTAL:
             raise InvalidError(violations=[Violation(f"The total is above {_LARGEST_TOTAL}.", pointer="/items")])

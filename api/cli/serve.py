@@ -54,8 +54,8 @@ def command() -> None:
     server: EmbeddedPostgres | None = current_app.extensions["embedded_postgres"]
     for number in END_SIGNALS:
         signal.signal(number, signal.default_int_handler)
-    _refuse_taken_port(settings.bind_host, settings.bind_port)
     try:
+        _refuse_taken_port(settings.bind_host, settings.bind_port)
         _prepare_database(local=server is not None)
         exit_code = Supervisor(settings, server, Path(current_app.root_path).parent).run()
     except KeyboardInterrupt:

@@ -25,7 +25,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """Build the application: extensions, then resources, errors and commands.
 
     Without `settings` the environment is read. Without a database URL the embedded PostgreSQL is started, and stopped
-    again when this process ends, unless another process had started it.
+    again when the last process that uses it ends.
 
     Raises:
         ConfigurationError: naming the setting that is wrong.
@@ -76,7 +76,7 @@ def _with_database(app: Flask, settings: Settings) -> Settings:
         return settings
     server = EmbeddedPostgres(settings.instance_path / "postgres")
     url = server.start()
-    if server.started_here:
-        atexit.register(server.stop)
+    # The last process that uses the server stops it, whichever had started it.
+    atexit.register(server.stop)
     app.extensions["embedded_postgres"] = server
     return replace(settings, database_url=url.replace("postgresql://", "postgresql+psycopg2://", 1))

@@ -162,7 +162,7 @@ class Store:
             .where(Order.id.in_([*keys]))
             .group_by(Order.id)
         )
-        rows = self.session.execute(statement, execution_options={INCLUDE_DELETED: True}).tuples()
+        rows = self.session.execute(statement, execution_options={INCLUDE_DELETED: True})
         return {key: Stored(lines, quantity, amount, total) for key, lines, quantity, amount, total in rows}
 
     def _reconcile(self, saved: Saved, invoices: Mapping[uuid.UUID, Invoice]) -> None:
@@ -190,7 +190,7 @@ class Store:
         for invoice in invoices:
             countries.setdefault(username_of(invoice.customer), invoice.country)
         statement = select(func.lower(User.username), User.id).where(func.lower(User.username).in_(countries))
-        ids = dict(self.session.execute(statement).tuples().all())
+        ids = dict(self.session.execute(statement).all())
         for username in [name for name in countries if name not in ids]:
             profile = {"country": countries[username]}
             data = {"username": username, "email": f"{username}@retail.example", "profile": profile}

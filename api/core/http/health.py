@@ -111,7 +111,7 @@ class Health:
             with self.db.read_connection() as connection:
                 applied = frozenset(connection.scalars(_APPLIED))
         except UnavailableError as error:
-            logger.warning("not ready: the database does not answer", exc_info=error)
+            logger.warning("not ready: the database does not answer", reason=str(error.__cause__))
             unknown = "Unknown as long as the database does not answer."
             return {
                 "database": {"status": UNAVAILABLE, "detail": error.detail},

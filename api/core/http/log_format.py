@@ -34,7 +34,7 @@ _ROW_VALUES = (
     (re.compile(r"(LINE \d+: ).*"), r"\1***"),
 )
 _SHORTEST_LITERAL_SECRET = 12
-_CONTROL_CHARACTER = re.compile(r"[^\x20-\x7e\n\u00a1-\U0010ffff]|[\u2028\u2029]")
+_CONTROL_CHARACTER = re.compile(r"[^\x20-\x7e\n\t\u00a1-\U0010ffff]|[\u2028\u2029]")
 
 
 def configure_logging(settings: Settings) -> None:
@@ -71,6 +71,7 @@ def _take_over_standard_logging(handler: logging.Handler, settings: Settings) ->
     gunicorn = logging.getLogger("gunicorn.error")
     gunicorn.handlers = [other for other in gunicorn.handlers if not _writes_to_terminal(other)]
     gunicorn.propagate = True
+    gunicorn.addFilter(_cut_query_strings)
     logging.getLogger("werkzeug").addFilter(_is_no_request_line)
     echo = logging.getLogger("sqlalchemy.engine.Engine")
     if not echo.handlers:
@@ -87,6 +88,13 @@ def _writes_to_terminal(handler: logging.Handler) -> bool:
 def _is_no_request_line(record: logging.LogRecord) -> bool:
     """The development server's own line repeats ours, and shows the query string."""
     return not str(record.msg).endswith('"%s" %s %s')
+
+
+def _cut_query_strings(record: logging.LogRecord) -> bool:
+    """Of a request that it could not finish, gunicorn names the whole URL."""
+    if str(record.msg).startswith("Error handling request") and isinstance(record.args, tuple):
+        record.args = tuple(str(argument).partition("?")[0] for argument in record.args)
+    return True
 
 
 class _StderrLogger:
@@ -176,5 +184,5 @@ def _escape_control_characters(_logger: Any, _name: str, event: EventDict) -> Ev
     for key, value in event.items():
         if isinstance(value, str) and not value.isprintable():
             escaped = _CONTROL_CHARACTER.sub(lambda found: found[0].encode("unicode_escape").decode(), value)
-            event[key] = escaped.replace("\n", "\n    ")
+            event[key] = ("    " if key == "exception" else "") + escaped.replace("\n", "\n    ")
     return event

@@ -21,16 +21,6 @@ from api.core.http import error_handlers, request_log
 PASSWORD = "correct-horse-battery"
 
 
-@pytest.fixture(autouse=True)
-def logging_as_before():
-    """The configuration is the process's; other tests get theirs back."""
-    root, configuration = logging.getLogger(), structlog.get_config()
-    handlers, level = root.handlers, root.level
-    yield
-    root.handlers, root.level = handlers, level
-    structlog.configure(**configuration)
-
-
 @pytest.fixture
 def engine(settings):
     engine = create_engine(settings.database_url, hide_parameters=True)
@@ -300,6 +290,14 @@ def test_a_message_cannot_forge_a_line_of_text(make_app, capsys):
     assert capsys.readouterr().err.splitlines()[1].startswith("    forged\\r\\x1b[2K")
 
 
+def test_in_text_only_a_record_begins_at_the_margin(make_app, capsys):
+    make_app(log_format="text").test_client().get("/crashes")
+    first, *others = capsys.readouterr().err.splitlines()
+    assert "GET /crashes 500" in first
+    assert others
+    assert all(line.startswith("    ") for line in others)
+
+
 @pytest.mark.parametrize("log_format", ["json", "text"])
 def test_a_password_in_a_url_is_masked(make_app, capsys, log_format):
     make_app(log_format=log_format).test_client().get("/crashes")
@@ -386,6 +384,12 @@ def test_gunicorns_lines_have_the_same_form_and_come_once(make_app, lines):
     assert [(line["event"], line["logger"], line["level"]) for line in lines()] == [
         ("Booting worker", "gunicorn.error", "warning")
     ]
+
+
+def test_gunicorns_line_of_a_request_that_broke_off_has_no_query_string(make_app, lines):
+    make_app()
+    logging.getLogger("gunicorn.error").error("Error handling request %s %s", "GET", f"/things?q={PASSWORD}")
+    assert lines()[0]["event"] == "Error handling request GET /things"
 
 
 def test_the_development_servers_own_request_lines_are_dropped(make_app, lines):

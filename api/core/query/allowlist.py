@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,6 +63,12 @@ class FieldRule:
         """Operators that suit the field."""
         return (*OPERATORS[self.kind], "is_null") if self.nullable else OPERATORS[self.kind]
 
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The parameters that filter by the field; `eq` needs not be written."""
+        bare = (self.name,) if "eq" in self.operators else ()
+        return (*bare, *(f"{self.name}__{operator}" for operator in self.operators))
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -80,6 +87,7 @@ class Limits:
 class AllowList:
     """Everything that a query string may name for one resource."""
 
+    resource: str
     filters: Mapping[str, FieldRule]
     sorts: frozenset[str]
     fields: frozenset[str]
@@ -88,3 +96,8 @@ class AllowList:
     key: str = "id"
     deletable: bool = False
     limits: Limits = Limits()
+
+    @cached_property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of all possible conditions, for telling which one a wrong name is like."""
+        return tuple(name for rule in self.filters.values() for name in rule.conditions)

@@ -6,19 +6,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from marshmallow import fields
-from sqlalchemy import BigInteger, Integer, SmallInteger, inspect
+from sqlalchemy import JSON, BigInteger, Integer, SmallInteger
 
 from api.core.query.allowlist import AllowList, FieldRule, Kind, Limits
-from api.core.query.plan import Sort
-from api.core.query.projection import attribute_of, dumped_fields, is_embed, sql_form
-from api.core.query.relations import soft_deletable
+from api.core.query.plan import Page, QueryPlan, Sort
+from api.core.query.projection import attribute_of, check_forms, dumped_fields, is_embed
+from api.core.query.relations import is_nullable, related_model, relationship_of, soft_deletable, type_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from marshmallow import Schema
 
-    from api.core.query.plan import QueryPlan
 
 _KINDS: dict[type, Kind] = {
     fields.Integer: Kind.INTEGER,
@@ -29,21 +28,23 @@ _KINDS: dict[type, Kind] = {
     fields.Date: Kind.DATE,
     fields.UUID: Kind.UUID,
     fields.String: Kind.TEXT,
-    fields.Dict: Kind.JSON,
     fields.Raw: Kind.JSON,
 }
-_BITS: dict[type, int] = {SmallInteger: 16, Integer: 32, BigInteger: 64}
+# The two others are subclasses of Integer.
+_BITS: dict[type, int] = {SmallInteger: 16, BigInteger: 64, Integer: 32}
+_SCHEMAS_KEPT = 1000
 
 
 class Collection:
     """What `GET /products` can do, worked out once from a declaration.
 
-    Every public scalar field can be filtered by and selected. Fields of relations (`category.name`), sort keys and embeds are
-    possible where they are declared.
+    Every public scalar field can be filtered by and selected. Fields of relations (`category.name`), sort keys and
+    embeds are possible where they are declared; `items.product` brings `items` with it.
 
     Raises:
-        ValueError: for a declared name that the schema does not make public.
+        ValueError: for a declared name that the schema does not make public, or that cannot do what it is declared for.
         NoSQLFormError: for a field that only Python can dump.
+        JoinFormError: for a relationship that is joined by more than keys.
     """
 
     def __init__(  # noqa: PLR0913 - a declaration, by keyword
@@ -60,123 +61,137 @@ class Collection:
         self.name = name
         self.model = model
         self.schema = schema
-        self._declared_filters = filters
-        self._sorts = frozenset({*sorts, default_sort.removeprefix("-"), "id"})
-        self._includes = frozenset(includes)
-        self._default_sort = default_sort
-        self._schemas: dict[tuple[tuple[str, ...], tuple[str, ...]], Schema] = {}
         self._full = schema()
-        self._check_forms(self._full, model)
+        self._includes = frozenset(prefix for include in includes for prefix in _prefixes(include))
+        self._default_sort = Sort(tuple(default_sort.removeprefix("-").split(".")), default_sort.startswith("-"))
+        self._schemas: dict[tuple[tuple[str, ...], tuple[str, ...]], Schema] = {}
+        self._attributes: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._check_forms()
+        self._filters = self._filter_rules(filters)
+        self._sorts = self._sort_keys({*sorts, ".".join(self._default_sort.path), "id"})
 
     def allow_list(self, limits: Limits) -> AllowList:
         """The names that a query string may use, with the given limits."""
         return AllowList(
-            filters=self._filter_rules,
-            sorts=self._checked_sorts,
-            fields=frozenset(self._selectable()),
-            includes=self._checked_includes,
-            default_sort=(
-                Sort(tuple(self._default_sort.removeprefix("-").split(".")), self._default_sort.startswith("-")),
-            ),
+            resource=self.name,
+            filters=self._filters,
+            sorts=self._sorts,
+            fields=self._selectable,
+            includes=self._includes,
+            default_sort=(self._default_sort,),
             deletable=soft_deletable(self.model),
             limits=limits,
+        )
+
+    def everything(self) -> QueryPlan:
+        """A page of all fields with every embed."""
+        return QueryPlan(
+            sort=(self._default_sort,), page=Page(1), include=tuple(sorted(self._includes)), resource=self.name
         )
 
     def schema_for(self, plan: QueryPlan) -> Schema:
         """The schema that shows what `plan` asks for; its `dump` is the reference for the SQL."""
         key = (plan.fields, plan.include)
-        if key not in self._schemas and len(self._schemas) < 1000:  # noqa: PLR2004 - bounds memory, not behaviour
-            self._schemas[key] = self.schema(only=self._names_for(plan))
-        return self._schemas.get(key) or self.schema(only=self._names_for(plan))
+        found = self._schemas.get(key)
+        if found is None:
+            found = self.schema(only=self._names_for(plan))
+            if len(self._schemas) < _SCHEMAS_KEPT:
+                self._schemas[key] = found
+        return found
 
-    def attribute(self, model: type, name: str) -> str:
-        """The attribute of `model` that the API field `name` shows."""
-        return self._attributes.get((model, name), name)
+    def attributes_of(self, path: tuple[str, ...]) -> tuple[str, ...]:
+        """The attributes that the names in the path of a filter or sort key stand for."""
+        return self._attributes[path]
 
     def rule_of(self, name: str) -> FieldRule:
         """What is known of the field `name`, dots going through relations.
 
         Raises:
-            ValueError: when the schema does not make it public.
+            ValueError: when the schema does not make it public, or it is of no kind that can be compared.
         """
-        schema, model = self._full, self.model
         *relations, last = name.split(".")
-        nullable = False
+        schema, model = self._full, self.model
+        attributes = []
         for relation in relations:
-            field = dumped_fields(schema).get(relation)
-            if field is None or not is_embed(field):
-                raise self._undeclared(name)
-            relationship = inspect(model).relationships[attribute_of(field)]
-            schema, model, nullable = field.schema, relationship.entity.class_, True  # type: ignore[attr-defined]
+            field = _embed(schema, relation, name)
+            attributes.append(attribute_of(field))
+            schema, model = field.schema, related_model(relationship_of(model, attributes[-1]))
         field = dumped_fields(schema).get(last)
         if field is None or is_embed(field):
-            raise self._undeclared(name)
-        return _rule(name, field, model, nullable_above=nullable)
+            raise _not_public(schema, name)
+        self._attributes[*relations, last] = (*attributes, attribute_of(field))
+        rule = _rule(name, field, model, nullable_above=bool(relations))
+        if rule is None:
+            message = f"{self.name}: {name!r} is a {type(field).__name__}, which cannot be compared"
+            raise ValueError(message)
+        return rule
 
-    def _undeclared(self, name: str) -> ValueError:
-        return ValueError(f"{self.name}: {self.schema.__name__} has no public field {name!r}")
+    # -- the declaration ------------------------------------------------------------------------------------------
 
-    def _check_forms(self, schema: Schema, model: type) -> None:
-        for field in dumped_fields(schema).values():
-            if not is_embed(field):
-                sql_form(field, inspect(model).columns[attribute_of(field)])
+    def _check_forms(self) -> None:
+        check_forms(self._full, self.model)
+        for include in sorted(self._includes):
+            schema, model = self._full, self.model
+            for relation in include.split("."):
+                field = _embed(schema, relation, include)
+                schema, model = field.schema, related_model(relationship_of(model, attribute_of(field)))
+            check_forms(schema, model)
 
-    def _selectable(self) -> Iterator[str]:
-        yield from _scalars(self._full)
+    def _filter_rules(self, declared: Sequence[str]) -> dict[str, FieldRule]:
+        own = dumped_fields(self._full)
+        comparable = [name for name in _scalars(self._full) if _rule(name, own[name], self.model) is not None]
+        return {name: self.rule_of(name) for name in (*comparable, *declared)}
+
+    def _sort_keys(self, names: set[str]) -> frozenset[str]:
+        for name in names:
+            if self.rule_of(name).kind is Kind.JSON:
+                message = f"{self.name}: {name!r} is JSON and has no order"
+                raise ValueError(message)
+            self._check_to_one(tuple(name.split(".")))
+        return frozenset(names)
+
+    def _check_to_one(self, path: tuple[str, ...]) -> None:
+        """A row has one value of each sort key."""
+        model = self.model
+        for attribute in self.attributes_of(path)[:-1]:
+            relationship = relationship_of(model, attribute)
+            if relationship.uselist:
+                message = f"{self.name}: cannot sort by {'.'.join(path)!r}, {attribute!r} has many rows"
+                raise ValueError(message)
+            model = related_model(relationship)
+
+    # -- what a plan shows ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def _selectable(self) -> frozenset[str]:
+        names = set(_scalars(self._full))
         for include in self._includes:
-            for name in _scalars(_schema_at(self._full, include)):
-                yield f"{include}.{name}"
+            names |= {f"{include}.{name}" for name in _scalars(_schema_at(self._full, include))}
+        return frozenset(names)
 
     def _names_for(self, plan: QueryPlan) -> list[str]:
         chosen = [name for name in plan.fields if "." not in name] or list(_scalars(self._full))
         for include in plan.include:
-            prefix = f"{include}."
-            sparse = [name for name in plan.fields if name.startswith(prefix) and "." not in name.removeprefix(prefix)]
-            chosen += sparse or [prefix + name for name in _scalars(_schema_at(self._full, include))]
+            sparse = [name for name in plan.fields if name.rpartition(".")[0] == include]
+            chosen += sparse or [f"{include}.{name}" for name in _scalars(_schema_at(self._full, include))]
         return chosen
 
-    @cached_property
-    def _filter_rules(self) -> dict[str, FieldRule]:
-        names = [*_scalars(self._full), *self._declared_filters]
-        return {name: self.rule_of(name) for name in names}
 
-    @cached_property
-    def _checked_sorts(self) -> frozenset[str]:
-        for name in self._sorts:
-            if self.rule_of(name).kind is Kind.JSON:
-                message = f"{self.name}: {name!r} is JSON and has no order"
-                raise ValueError(message)
-            self._check_to_one(name)
-        return self._sorts
-
-    def _check_to_one(self, name: str) -> None:
-        model: type = self.model
-        for relation in name.split(".")[:-1]:
-            relationship = inspect(model).relationships[self.attribute(model, relation)]
-            if relationship.uselist:
-                message = f"{self.name}: cannot sort by {name!r}, {relation!r} has many rows"
-                raise ValueError(message)
-            model = relationship.entity.class_
-
-    @cached_property
-    def _checked_includes(self) -> frozenset[str]:
-        for include in self._includes:
-            _schema_at(self._full, include)
-        return self._includes
-
-    @cached_property
-    def _attributes(self) -> dict[tuple[type, str], str]:
-        found: dict[tuple[type, str], str] = {}
-        _collect_attributes(self._full, self.model, found)
-        return found
+def _prefixes(path: str) -> Iterator[str]:
+    """`a.b.c` and what leads to it: `a`, `a.b`."""
+    parts = path.split(".")
+    return (".".join(parts[: end + 1]) for end in range(len(parts)))
 
 
-def _collect_attributes(schema: Schema, model: type, found: dict[tuple[type, str], str]) -> None:
-    for name, field in dumped_fields(schema).items():
-        found[model, name] = attribute_of(field)
-        if is_embed(field):
-            related = inspect(model).relationships[attribute_of(field)].entity.class_
-            _collect_attributes(field.schema, related, found)  # type: ignore[attr-defined]
+def _not_public(schema: Schema, name: str) -> ValueError:
+    return ValueError(f"{type(schema).__name__} has no public field for {name!r}")
+
+
+def _embed(schema: Schema, relation: str, name: str) -> Any:
+    field = dumped_fields(schema).get(relation)
+    if field is None or not is_embed(field):
+        raise _not_public(schema, name)
+    return field
 
 
 def _scalars(schema: Schema) -> Iterator[str]:
@@ -184,20 +199,20 @@ def _scalars(schema: Schema) -> Iterator[str]:
 
 
 def _schema_at(schema: Schema, path: str) -> Schema:
-    for name in path.split("."):
-        field = dumped_fields(schema).get(name)
-        if field is None or not is_embed(field):
-            message = f"{type(schema).__name__} embeds no {name!r}"
-            raise ValueError(message)
-        schema = field.schema  # type: ignore[attr-defined]
+    for relation in path.split("."):
+        schema = _embed(schema, relation, path).schema
     return schema
 
 
-def _rule(name: str, field: fields.Field[Any], model: type, *, nullable_above: bool) -> FieldRule:
-    column = inspect(model).columns[attribute_of(field)]
-    kind = next(_KINDS[base] for base in type(field).__mro__ if base in _KINDS)
+def _rule(name: str, field: fields.Field[Any], model: type, *, nullable_above: bool = False) -> FieldRule | None:
+    """What can be compared with the field, or None where nothing can."""
+    attribute = attribute_of(field)
+    column_type = type_of(model, attribute)
+    kind = next((_KINDS[base] for base in type(field).__mro__ if base in _KINDS), None)
+    if kind is None or (kind is Kind.JSON) != isinstance(column_type, JSON):
+        return None
     low = high = None
     if kind is Kind.INTEGER:
-        bits = next((bits for type_, bits in reversed(_BITS.items()) if isinstance(column.type, type_)), 64)
+        bits = next((bits for type_, bits in _BITS.items() if isinstance(column_type, type_)), 64)
         low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-    return FieldRule(name, kind, nullable=bool(column.nullable) or nullable_above, minimum=low, maximum=high)
+    return FieldRule(name, kind, nullable=nullable_above or is_nullable(model, attribute), minimum=low, maximum=high)

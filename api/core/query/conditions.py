@@ -1,21 +1,23 @@
-"""A plan's conditions as SQL. Values never get into the statement; they are bound under the names that the plan gives them."""
+"""A plan's conditions as SQL. Values never get into the statement; they are bound under the names of the plan."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Text, and_, any_, bindparam, cast, exists, func, inspect, not_, or_, true
+from sqlalchemy import ColumnElement, Text, and_, any_, bindparam, cast, exists, func, not_, or_, true
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from api.core.query.plan import Filter, Group
-from api.core.query.relations import related_rows
+from api.core.query.relations import related_model, related_rows, relationship_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from api.core.query.plan import Condition
 
-_COMPARISONS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
+Bool = ColumnElement[bool]
+
+_COMPARISONS: dict[str, Callable[[Any, Any], Bool]] = {
     "eq": lambda column, value: column == value,
     "ne": lambda column, value: column.is_distinct_from(value),
     "lt": lambda column, value: column < value,
@@ -26,26 +28,36 @@ _COMPARISONS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "ilike": lambda column, value: column.ilike(value),
     "icontains": lambda column, value: column.ilike(value),
     "startswith": lambda column, value: column.like(value),
+    "has_key": lambda document, key: document.op("?", is_comparison=True)(key),
 }
 _TEXT_OPERATORS = frozenset({"like", "ilike", "icontains", "startswith"})
 
 
 class Conditions:
-    """Writes conditions in the order of the plan, so that the n-th value is bound as `pN`."""
+    """Writes conditions in the order of the plan, so that the n-th value is bound as `pN`.
 
-    def __init__(self, field_attribute: Callable[[type, str], str]) -> None:
-        """`field_attribute` tells which attribute of a model an API field shows."""
-        self._attribute = field_attribute
+    A condition on related rows holds where one of them meets it. What denies a condition (`ne`, `not_in`, `is_null`)
+    holds wherever that condition does not: for NULL, and for a row without related rows, too.
+    """
+
+    def __init__(self, model: type, entity: Any, attributes_of: Callable[[tuple[str, ...]], tuple[str, ...]]) -> None:
+        """Conditions on rows of `entity`, which is `model` or an alias of it.
+
+        `attributes_of` tells which attributes the names of a path stand for.
+        """
+        self._model = model
+        self._entity = entity
+        self._attributes_of = attributes_of
         self._count = 0
 
-    def write(self, condition: Condition, model: type, entity: Any) -> ColumnElement[bool]:
-        """`condition` on rows of `entity`, which is `model` or an alias of it."""
+    def write(self, condition: Condition) -> Bool:
+        """`condition` as SQL."""
         if isinstance(condition, Group):
-            return self._group(condition, model, entity)
-        return self._filter(condition, model, entity, condition.path)
+            return self._group(condition)
+        return self._filter(condition, self._model, self._entity, self._attributes_of(condition.path))
 
-    def _group(self, group: Group, model: type, entity: Any) -> ColumnElement[bool]:
-        members = [self.write(member, model, entity) for member in group.members]
+    def _group(self, group: Group) -> Bool:
+        members = [self.write(member) for member in group.members]
         if group.kind == "or":
             return or_(*members)
         if group.kind == "and":
@@ -53,53 +65,55 @@ class Conditions:
         # A comparison with NULL is unknown; `not` has to mean every row that does not match.
         return and_(*members).is_not(true())
 
-    def _filter(self, item: Filter, model: type, entity: Any, path: tuple[str, ...]) -> ColumnElement[bool]:
-        name, *rest = path
-        attribute = self._attribute(model, name)
-        if rest:
-            relationship = inspect(model).relationships[attribute]
-            target, rows = related_rows(relationship, lambda key: getattr(entity, key))
-            condition = self._filter(item, relationship.entity.class_, target, tuple(rest))
-            return exists(rows.where(condition).with_only_columns(true()).correlate(entity))
-        column = getattr(entity, attribute)
-        if isinstance(column.type, JSONB) or item.json_path or item.operator in {"contains", "has_key"}:
-            return self._json(item, column)
-        return self._scalar(item, column)
+    def _filter(self, item: Filter, model: type, entity: Any, attributes: tuple[str, ...]) -> Bool:
+        attribute, *rest = attributes
+        if not rest:
+            return self._on_column(item, getattr(entity, attribute))
+        if item.denied is not None:
+            return not_(self._filter(item.denied, model, entity, attributes))
+        relationship = relationship_of(model, attribute)
+        target, rows = related_rows(relationship, lambda key: getattr(entity, key))
+        condition = self._filter(item, related_model(relationship), target, tuple(rest))
+        return exists(rows.where(condition).with_only_columns(true()).correlate(entity))
 
-    def _scalar(self, item: Filter, column: Any) -> ColumnElement[bool]:
+    # -- on a column ----------------------------------------------------------------------------------------------
+
+    def _on_column(self, item: Filter, column: Any) -> Bool:
+        if item.operator == "contains" or item.json_path:
+            return self._in_document(item, column)
         if item.operator == "is_null":
-            return column.is_(None) if item.values[0] else column.is_not(None)
+            return _null(column, item)
         if item.operator == "between":
-            return column.between(self._bind(column.type), self._bind(column.type))
+            return and_(column >= self._bind(column.type), column <= self._bind(column.type))
         if item.operator in {"in", "not_in"}:
-            listed = column == any_(cast(self._bind(ARRAY(column.type)), ARRAY(column.type)))
-            return listed if item.operator == "in" else listed.is_not(true())
-        return _COMPARISONS[item.operator](column, self._bind(column.type))
+            return self._listed(item, column, column.type)
+        return self._compared(item, column, Text() if item.operator == "has_key" else column.type)
 
-    def _json(self, item: Filter, column: Any) -> ColumnElement[bool]:
-        if item.operator in {"eq", "ne", "contains"}:
-            # Containment, because a GIN index on the document answers it.
-            found = or_(*(column.op("@>", is_comparison=True)(cast(self._bind(Text()), JSONB)) for _ in item.values))
-            return not_(func.coalesce(found, False)) if item.operator == "ne" else found
-        if not item.json_path:
-            if item.operator == "has_key":
-                return column.op("?", is_comparison=True)(self._bind(Text()))
-            return column.is_(None) if item.values[0] else column.is_not(None)
+    def _in_document(self, item: Filter, document: Any) -> Bool:
+        if item.by_containment or not item.json_path:
+            return self._one_of_readings(item, document, "@>")
         path = cast(self._bind(ARRAY(Text)), ARRAY(Text))
-        return self._json_at(item, column, path)
-
-    def _json_at(self, item: Filter, column: Any, path: ColumnElement[Any]) -> ColumnElement[bool]:
-        text = column.op("#>>", return_type=Text())(path)
-        if item.operator == "is_null":
-            return text.is_(None) if item.values[0] else text.is_not(None)
-        if item.operator in _TEXT_OPERATORS:
-            return _COMPARISONS[item.operator](text, self._bind(Text()))
-        value = column.op("#>", return_type=JSONB())(path)
+        value = document.op("#>", return_type=JSONB())(path)
+        if item.operator == "is_null" or item.operator in _TEXT_OPERATORS:
+            text = document.op("#>>", return_type=Text())(path)
+            return _null(text, item) if item.operator == "is_null" else self._compared(item, text, Text())
         if item.operator == "has_key":
-            return value.op("?", is_comparison=True)(self._bind(Text()))
+            return self._compared(item, value, Text())
+        if item.operator in {"eq", "ne", "contains"}:
+            return self._one_of_readings(item, value, "@>" if item.operator == "contains" else "=")
         if item.operator in {"in", "not_in"}:
-            listed = value == any_(cast(self._bind(ARRAY(Text)), ARRAY(JSONB)))
-            return listed if item.operator == "in" else listed.is_not(true())
+            return self._listed(item, value, JSONB())
+        return self._ordered(item, value)
+
+    def _one_of_readings(self, item: Filter, document: Any, operator: str) -> Bool:
+        readings = [cast(self._bind(Text()), JSONB) for _ in item.values]
+        found = or_(*(document.op(operator, is_comparison=True)(reading) for reading in readings))
+        return not_(func.coalesce(found, False)) if item.operator == "ne" else found
+
+    def _compared(self, item: Filter, value: Any, type_: Any) -> Bool:
+        return _COMPARISONS[item.operator](value, self._bind(type_))
+
+    def _ordered(self, item: Filter, value: Any) -> Bool:
         bounds = [cast(self._bind(Text()), JSONB) for _ in item.values]
         # jsonb orders values of different types too; a number is never meant to be compared with a string.
         same_type = func.jsonb_typeof(value) == func.jsonb_typeof(bounds[0])
@@ -107,7 +121,19 @@ class Conditions:
             return and_(same_type, value >= bounds[0], value <= bounds[1])
         return and_(same_type, _COMPARISONS[item.operator](value, bounds[0]))
 
+    def _listed(self, item: Filter, column: Any, type_: Any) -> Bool:
+        array = ARRAY(type_)
+        # JSON values arrive as texts.
+        bound = self._bind(ARRAY(Text) if item.json_path else array)
+        listed: Bool = column == any_(cast(bound, array))
+        return listed.is_not(true()) if item.operator == "not_in" else listed
+
     def _bind(self, type_: Any) -> Any:
         name = f"p{self._count}"
         self._count += 1
         return bindparam(name, type_=type_)
+
+
+def _null(expression: Any, item: Filter) -> Bool:
+    found: Bool = expression.is_(None) if item.values[0] else expression.is_not(None)
+    return found

@@ -1,18 +1,21 @@
-"""The small grammar of query values: comma lists, quoted strings and nested groups. Pure.
+r"""The small grammar of query values: comma lists, quoted strings and nested groups. Pure.
 
 group  = "(" member *("," member) ")"
-member = name "=" (group | value)         name is `or`, `and` or `not` before a group, else a filter
-value  = quoted | bare                    quoted: "…" with \\" and \\\\; bare: up to the next unnested comma or bracket
+member = name "=" (group | list | value)  name is `or`, `and` or `not` before a group, else a filter
+list   = "(" value *("," value) ")"       brackets, so that its commas are not the group's
+value  = quoted | bare                    quoted: "…" with \" and \\; bare: up to the next comma or bracket
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from api.core.query.problems import ProblemError
+
 GROUP_NAMES = frozenset({"and", "or", "not"})
 
 
-class GrammarError(ValueError):
+class GrammarError(ProblemError):
     """The text does not follow the grammar; the message says where."""
 
 
@@ -41,19 +44,22 @@ def parse_group(text: str, depth_max: int) -> tuple[Member, ...]:
     """The members of `(name=value,…)`.
 
     Raises:
-        GrammarError: naming the position, or saying that it nests deeper than `depth_max`.
+        GrammarError: naming the position, or saying that it nests deeper than `depth_max` groups.
     """
-    reader = _Reader(text)
-    members = reader.group(depth_max)
+    reader = _Reader(text, depth_max)
+    members = reader.group(1)
     if not reader.at_end:
         raise reader.error("nothing more")
     return members
 
 
 class _Reader:
-    def __init__(self, text: str) -> None:
+    """Reads a text from left to right."""
+
+    def __init__(self, text: str, depth_max: int = 0) -> None:
         self._text = text
         self._at = 0
+        self._depth_max = depth_max
 
     @property
     def at_end(self) -> bool:
@@ -69,8 +75,8 @@ class _Reader:
         return False
 
     def group(self, depth: int) -> tuple[Member, ...]:
-        if depth <= 0:
-            message = "Groups are nested too deeply."
+        if depth > self._depth_max:
+            message = f"Must not be nested deeper than {self._depth_max} groups."
             raise GrammarError(message)
         if not self.take("("):
             raise self.error("'('")
@@ -81,44 +87,47 @@ class _Reader:
             raise self.error("',' or ')'")
         return tuple(members)
 
+    def value(self, stops: str) -> str:
+        if self.take('"'):
+            text = self._unquoted()
+            if not self.at_end and self._text[self._at] not in stops:
+                raise self.error("',' behind the closing quote")
+            return text
+        return self._until(stops)
+
     def _member(self, depth: int) -> Member:
         name = self._until("=,()")
         if not name or not self.take("="):
             raise self.error("name=value")
         if name in GROUP_NAMES:
-            return Member(name, self.group(depth - 1))
-        # A list inside a group has brackets of its own, so that its commas are not the group's.
-        if self._text.startswith("(", self._at):
+            return Member(name, self.group(depth + 1))
+        if self.take("("):
             return Member(name, self._bracketed())
         return Member(name, self.value(",)"))
 
     def _bracketed(self) -> str:
-        start = self._at + 1
-        end = self._text.find(")", start)
-        if end < 0:
-            raise self.error("a list that ends with ')'")
-        self._at = end + 1
-        return self._text[start:end]
-
-    def value(self, stops: str) -> str:
-        if self.take('"'):
-            return self._quoted(stops)
-        return self._until(stops)
-
-    def _quoted(self, stops: str) -> str:
-        characters: list[str] = []
-        while not self.at_end:
-            character = self._text[self._at]
-            self._at += 1
-            if character == '"':
-                if not self.at_end and self._text[self._at] not in stops:
-                    raise self.error("',' behind the closing quote")
-                return "".join(characters)
-            if character == "\\" and self._text[self._at : self._at + 1] in {'"', "\\"}:
-                character = self._text[self._at]
+        """The text of a list, which `split_list` takes apart; a bracket in quotes does not end it."""
+        start = self._at
+        while not self.take(")"):
+            if self.at_end:
+                raise self.error("')' at the end of the list")
+            if self.take('"'):
+                self._unquoted()
+            else:
                 self._at += 1
-            characters.append(character)
-        raise self.error("a closing quote")
+        return self._text[start : self._at - 1]
+
+    def _unquoted(self) -> str:
+        """What stands between quotes, the first of which has been read."""
+        characters: list[str] = []
+        while not self.take('"'):
+            if self.at_end:
+                raise self.error("a closing quote")
+            if self._text[self._at] == "\\" and self._text[self._at + 1 : self._at + 2] in {'"', "\\"}:
+                self._at += 1
+            characters.append(self._text[self._at])
+            self._at += 1
+        return "".join(characters)
 
     def _until(self, stops: str) -> str:
         start = self._at

@@ -1,14 +1,15 @@
 """What a read asks for, as plain data.
 
-A plan has a shape (which fields, operators, sorts and embeds: hashable, the key of the statement cache) and values (bound
-as parameters, never part of the statement).
+A plan has a shape (which fields, operators, sorts and embeds: hashable, the key of the statement cache) and values,
+which are bound as parameters and never part of the statement.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -16,15 +17,19 @@ if TYPE_CHECKING:
 
 Count = Literal["none", "exact", "estimated"]
 Deleted = Literal["exclude", "include", "only"]
+GroupKind = Literal["and", "or", "not"]
+
+_DENIED = {"ne": "eq", "not_in": "in"}
+# What PostgreSQL takes as the index of an array, too.
+_INDEX = re.compile(r"\s*[+-]?[0-9]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
     """One condition: the field at `path`, compared by `operator` with `values`.
 
-    `json_path` goes on into a JSON document, and then `values` are JSON texts. `values` holds one value for most operators,
-    two for `between`, any number for `in` and `not_in`, and every reading of an ambiguous JSON scalar (`5` and `"5"`) for
-    equality in a document.
+    `values` holds one value for most operators, two for `between`, any number for `in` and `not_in`. `json_path` goes
+    on into a JSON document, and then `values` are JSON texts: for equality every reading of one (`5`, `"5"`).
     """
 
     path: tuple[str, ...]
@@ -33,16 +38,33 @@ class Filter:
     json_path: tuple[str, ...] = ()
 
     @property
+    def by_containment(self) -> bool:
+        """Whether a document is searched for one that has the value at the path, which an index on it can answer.
+
+        Not where a key may be meant as the index of an array, which containment does not know.
+        """
+        searched = self.operator in {"eq", "ne", "contains"}
+        return searched and bool(self.json_path) and not any(_INDEX.fullmatch(key) for key in self.json_path)
+
+    @property
+    def denied(self) -> Filter | None:
+        """The condition that this one is the opposite of, if it denies one: `ne` denies `eq`."""
+        if self.operator == "is_null" and self.values[0]:
+            return replace(self, values=(False,))
+        operator = _DENIED.get(self.operator)
+        return replace(self, operator=operator) if operator else None
+
+    @property
     def shape(self) -> Hashable:
         """What the statement depends on; the length of a list is not part of it."""
+        place = (self.path, self.operator, bool(self.json_path), self.by_containment)
         if self.operator == "is_null":
-            return (self.path, self.operator, bool(self.json_path), self.values)
-        count = 1 if self.operator in {"in", "not_in"} else len(self.values)
-        return (self.path, self.operator, bool(self.json_path), count)
+            return (*place, self.values)
+        return (*place, 1 if self.operator in {"in", "not_in"} else len(self.values))
 
     def binds(self) -> Iterator[Any]:
         """The values to bind, in the order in which the statement names them."""
-        if self.json_path and self.operator in {"eq", "ne", "contains"}:
+        if self.by_containment:
             yield from (_document(self.json_path, value) for value in self.values)
             return
         if self.json_path:
@@ -64,7 +86,7 @@ def _document(path: tuple[str, ...], value: str) -> str:
 class Group:
     """Conditions joined by `and` or `or`, or denied as a whole by `not`."""
 
-    kind: Literal["and", "or", "not"]
+    kind: GroupKind
     members: tuple[Condition, ...]
 
     @property
@@ -91,9 +113,12 @@ class Sort:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a keyset page starts: behind the row with these sort keys (as text), or before it when `backward`."""
+    """Where a keyset page starts: behind the row with these sort keys (as text), or before it when `backward`.
 
-    keys: tuple[str | None, ...]
+    Without keys it is the start of the list, or its end when `backward`.
+    """
+
+    keys: tuple[str | None, ...] = ()
     backward: bool = False
 
     @property
@@ -115,10 +140,18 @@ class Page:
         """Kind of page; its size and offset are values."""
         return (self.position.shape if self.position else None, self.offset is not None)
 
+    @property
+    def backward(self) -> bool:
+        """Whether the rows before the position are wanted."""
+        return self.position is not None and self.position.backward
+
 
 @dataclass(frozen=True, slots=True)
 class QueryPlan:
-    """A whole read. `fields` empty means all public fields; `page` None means the one row whose key is bound as `key`."""
+    """A whole read.
+
+    `fields` empty means all public fields; `page` None means the one row whose key is bound as `key`.
+    """
 
     where: tuple[Condition, ...] = ()
     sort: tuple[Sort, ...] = ()
@@ -127,6 +160,7 @@ class QueryPlan:
     include: tuple[str, ...] = ()
     count: Count = "none"
     deleted: Deleted = "exclude"
+    resource: str = ""
     shape: Hashable = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -142,6 +176,10 @@ class QueryPlan:
         )
         object.__setattr__(self, "shape", shape)
 
+    def at(self, position: Position | None) -> QueryPlan:
+        """The same plan, its page starting at `position`."""
+        return self if self.page is None else replace(self, page=replace(self.page, position=position))
+
     def binds(self) -> dict[str, Any]:
         """Parameters of the statement that this plan's shape makes."""
         values: dict[str, Any] = {}
@@ -156,5 +194,6 @@ class QueryPlan:
         return values
 
     def fingerprint(self) -> bytes:
-        """Digest of what a cursor is bound to: conditions with their values, sort and the view on deleted rows."""
-        return hashlib.sha256(repr((self.where, self.sort, self.deleted)).encode()).digest()[:12]
+        """Digest of what a cursor is bound to: resource, conditions and their values, sort, deleted or not."""
+        bound_to = (self.resource, self.where, self.sort, self.deleted)
+        return hashlib.sha256(repr(bound_to).encode()).digest()[:12]

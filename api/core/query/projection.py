@@ -1,4 +1,4 @@
-"""A marshmallow schema as SQL: the JSON of a row, written by PostgreSQL exactly as the schema's `dump` would write it."""
+"""A marshmallow schema as SQL: the JSON of a row, written by PostgreSQL exactly as the schema's `dump` writes it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
 from marshmallow import fields
-from sqlalchemy import func, inspect, literal_column, select, true
+from sqlalchemy import Text, UnaryExpression, cast, func, literal_column, select, true
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from api.core.query.relations import attribute_name, related_rows
+from api.core.query.relations import (
+    attribute_name,
+    expression_of,
+    mapper_of,
+    related_model,
+    related_rows,
+    relationship_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +24,7 @@ if TYPE_CHECKING:
     from marshmallow import Schema
     from sqlalchemy import ColumnElement, FromClause
     from sqlalchemy.orm import RelationshipProperty
-    from sqlalchemy.sql.selectable import Lateral
+    from sqlalchemy.sql.selectable import LateralFromClause
 
 
 class NoSQLFormError(TypeError):
@@ -25,8 +32,9 @@ class NoSQLFormError(TypeError):
 
     def __init__(self, field: fields.Field[Any]) -> None:
         super().__init__(
-            f"{type(field.parent).__name__}.{field.name} is a {type(field).__name__}, which has no SQL form; "
-            "register one with api.core.query.projection.sql_form.register"
+            f"{type(field.parent).__name__}.{field.name} is a {type(field).__name__} that PostgreSQL cannot write: "
+            "show a column or a hybrid_property of the model; of a field type of your own, register the SQL with "
+            "api.core.query.projection.sql_form.register"
         )
 
 
@@ -50,10 +58,29 @@ def sql_form(field: fields.Field[Any], column: ColumnElement[Any]) -> ColumnElem
 @sql_form.register(fields.Raw)
 def _as_it_is(field: fields.Field[Any], column: ColumnElement[Any]) -> ColumnElement[Any]:
     """PostgreSQL's own JSON of these types is what marshmallow dumps, unless a subclass dumps something else."""
-    registered = next(base for base in type(field).__mro__ if base in sql_form.registry)
+    registered: Any = next(base for base in type(field).__mro__ if base in sql_form.registry)
     if type(field)._serialize is not registered._serialize:  # noqa: SLF001 - marshmallow's documented extension point
         raise NoSQLFormError(field)
+    if getattr(field, "as_string", False):
+        if not isinstance(field, fields.Integer):
+            raise NoSQLFormError(field)
+        return cast(column, Text)
     return column
+
+
+def check_forms(schema: Schema, model: type) -> None:
+    """Find out early whether PostgreSQL can write every field of `schema`; embeds are not looked into.
+
+    Raises:
+        NoSQLFormError: for the first one that only Python can dump.
+    """
+    for field in dumped_fields(schema).values():
+        if is_embed(field):
+            continue
+        expression = expression_of(model, attribute_of(field))
+        if expression is None:
+            raise NoSQLFormError(field)
+        sql_form(field, expression)  # type: ignore[arg-type]  # an attribute stands for its expression
 
 
 def is_embed(field: fields.Field[Any]) -> bool:
@@ -73,12 +100,11 @@ def attribute_of(field: fields.Field[Any]) -> str:
 
 def needed_attributes(schema: Schema, model: type) -> set[str]:
     """Attributes of `model` that a row's JSON is made of; for an embed, the columns that lead there."""
-    mapper = inspect(model)
     needed: set[str] = set()
     for field in dumped_fields(schema).values():
         if is_embed(field):
-            relationship = mapper.relationships[attribute_of(field)]
-            needed |= {attribute_name(mapper, column) for column in relationship.local_columns}
+            columns = relationship_of(model, attribute_of(field)).local_columns
+            needed |= {attribute_name(mapper_of(model), column) for column in columns}
         else:
             needed.add(attribute_of(field))
     return needed
@@ -96,7 +122,7 @@ def row_json(
     joined = source
     for name, field in dumped_fields(schema).items():
         if is_embed(field):
-            related = _embedded(field, inspect(model).relationships[attribute_of(field)], source, column_of)
+            related = _embedded(field, relationship_of(model, attribute_of(field)), source, column_of)
             used.append(related)
             joined = joined.outerjoin(related, true())
             cells.append(related.c.j.label(name))
@@ -111,13 +137,13 @@ def _embedded(
     relationship: RelationshipProperty[Any],
     referring: FromClause,
     column_of: Callable[[str], ColumnElement[Any]],
-) -> Lateral:
+) -> LateralFromClause:
     """The rows that one row refers to, as JSON: an object or null for a single one, an array for many."""
     target, rows = related_rows(relationship, column_of)
-    model = relationship.entity.class_
+    model = related_model(relationship)
     wanted = [getattr(target, name).label(name) for name in sorted(needed_attributes(field.schema, model))]
     ordering = _ordering(relationship, target)
-    order = [clause.label(f"o{number}") for number, (clause, _) in enumerate(ordering)]
+    order = [column.label(f"#order_{number}") for number, (column, _) in enumerate(ordering)]
     picked = rows.with_only_columns(*wanted, *order).correlate(referring)
     if not relationship.uselist:
         picked = picked.limit(1)
@@ -125,20 +151,28 @@ def _embedded(
     expression, joined = row_json(field.schema, model, source, source.c.__getitem__)
     if not relationship.uselist:
         return select(expression.label("j")).select_from(joined).lateral()
-    keys = [
-        source.c[f"o{number}"].desc() if descending else source.c[f"o{number}"]
-        for number, (_, descending) in enumerate(ordering)
-    ]
+    keys = [_directed(source.c[f"#order_{number}"], modifiers) for number, (_, modifiers) in enumerate(ordering)]
     array = func.coalesce(func.json_agg(aggregate_order_by(expression, *keys)), literal_column("'[]'::json"))
     return select(array.label("j")).select_from(joined).lateral()
 
 
-def _ordering(relationship: RelationshipProperty[Any], target: Any) -> list[tuple[ColumnElement[Any], bool]]:
-    """The relationship's `order_by` (the primary key without one) in terms of `target`: expressions and descending or not."""
-    clauses = relationship.order_by or relationship.entity.primary_key
-    adapted = []
-    for clause in clauses:
-        descending = getattr(getattr(clause, "modifier", None), "__name__", "") == "desc_op"
-        column = clause.element if descending else clause
-        adapted.append((getattr(target, attribute_name(relationship.entity, column)), descending))
-    return adapted
+def _ordering(
+    relationship: RelationshipProperty[Any], target: Any
+) -> list[tuple[ColumnElement[Any], list[Callable[[Any], Any]]]]:
+    """The columns of `target` that the relationship is ordered by, the primary key last, each with its direction."""
+    found: dict[str, list[Callable[[Any], Any]]] = {}
+    for clause in (*(relationship.order_by or ()), *relationship.entity.primary_key):
+        modifiers: list[Callable[[Any], Any]] = []
+        column: Any = clause
+        while isinstance(column, UnaryExpression) and column.modifier is not None:
+            modifiers.insert(0, column.modifier)
+            column = column.element
+        found.setdefault(attribute_name(relationship.entity, column), modifiers)
+    return [(getattr(target, name), modifiers) for name, modifiers in found.items()]
+
+
+def _directed(column: Any, modifiers: list[Callable[[Any], Any]]) -> Any:
+    """`column` with DESC, NULLS FIRST and the like around it, as the relationship has them."""
+    for modifier in modifiers:
+        column = modifier(column)
+    return column

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from api.core.query.plan import Position
-from api.core.query.statement import StatementCache
+from api.core.query.statement import COUNTED, StatementCache
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from api.core.query.collection import Collection
-    from api.core.query.plan import QueryPlan
+    from api.core.query.plan import Page, QueryPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A page: `items` is a JSON array; `next` and `previous` are where the neighbouring pages start, None where none is."""
+    """A page.
+
+    `items` is a JSON array; `next` and `previous` are where the neighbouring keyset pages start, None where none is;
+    `more` tells whether there are rows behind an offset page; `total` is None unless the plan counts.
+    """
 
     items: str
     next: Position | None
@@ -38,7 +43,9 @@ class Reader:
     """Reads of one collection."""
 
     def __init__(self, collection: Collection) -> None:
+        """Write the largest statement at once, so that a mistake in a declaration shows at the start."""
         self._statements = StatementCache(collection)
+        self._statements.statement(collection.everything())
 
     def row(self, connection: Connection, plan: QueryPlan, key: Any) -> Row | None:
         """The row whose primary key is `key`, or None."""
@@ -46,21 +53,43 @@ class Reader:
         return None if found is None else Row(found.body, found.version)
 
     def page(self, connection: Connection, plan: QueryPlan) -> Rows:
-        """The page that `plan` asks for."""
+        """The page that `plan` asks for.
+
+        Raises:
+            ValueError: for the plan of a single row.
+        """
+        if plan.page is None:
+            message = "the plan has no page"
+            raise ValueError(message)
         found = self._execute(connection, plan, {})
-        page = plan.page
-        more = found.fetched > page.size  # type: ignore[union-attr]
-        position = page.position  # type: ignore[union-attr]
-        ahead = Position(tuple(found.last)) if more else None
-        behind = Position(tuple(found.first), backward=True) if position and found.first else None
-        if position and position.backward:
-            ahead, behind = (
-                Position(tuple(found.first)) if found.first else None,
-                Position(tuple(found.last), backward=True) if more else None,
-            )
-        return Rows(found.items, ahead, behind, more, found.total)
+        more = found.fetched > plan.page.size
+        following, previous = _neighbours(plan.page, found.first, found.last, more=more)
+        return Rows(found.items, following, previous, more, found.total)
 
     def _execute(self, connection: Connection, plan: QueryPlan, values: dict[str, Any]) -> Any:
         statement = self._statements.statement(plan)
-        parameters = statement.parameters({**plan.binds(), **values})
+        parameters = {**statement.constants, **plan.binds(), **values}
+        if statement.counted is not None:
+            parameters[COUNTED] = _quoted(connection, statement.counted, parameters)
         return connection.exec_driver_sql(statement.text, parameters).one_or_none()
+
+
+def _quoted(connection: Connection, text: str, parameters: dict[str, Any]) -> str:
+    """`text` with the driver's own literals in it, as it would be sent."""
+    with closing(connection.connection.cursor()) as cursor:
+        literal: bytes = cursor.mogrify(text, parameters)
+    return literal.decode()
+
+
+def _neighbours(
+    page: Page, first: list[str | None] | None, last: list[str | None] | None, *, more: bool
+) -> tuple[Position | None, Position | None]:
+    """Where the pages behind and before this one start; `first` is the row next to where this one started."""
+    if page.offset is not None:
+        return None, None
+    away = Position(tuple(last), page.backward) if more and last else None
+    back = None
+    if page.position is not None and page.position.keys:
+        # Where this page is empty, all that there is lies on the other side.
+        back = Position(tuple(first or ()), not page.backward)
+    return (back, away) if page.backward else (away, back)

@@ -1,31 +1,96 @@
-"""From a row to the rows it refers to, as Core SQL, with deleted rows left out."""
+"""Attributes of a model as SQL, and the way from a row to the rows that it refers to, deleted ones left out."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import inspect, select
-from sqlalchemy.orm import aliased
+from sqlalchemy import BinaryExpression, BooleanClauseList, ColumnElement, inspect, select
+from sqlalchemy.orm import Mapper, QueryableAttribute, aliased
+from sqlalchemy.sql import operators
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from sqlalchemy import Column, ColumnElement, Select
-    from sqlalchemy.orm import Mapper, RelationshipProperty
+    from sqlalchemy import Select
+    from sqlalchemy.orm import RelationshipProperty
+    from sqlalchemy.types import TypeEngine
 
 
-def attribute_name(mapper: Mapper[Any], column: Column[Any]) -> str:
+class JoinFormError(TypeError):
+    """A relationship is joined by more than equal keys, which the SQL written here would overlook."""
+
+    def __init__(self, relationship: RelationshipProperty[Any]) -> None:
+        super().__init__(
+            f"{relationship} is joined by more than foreign keys; it cannot be embedded, filtered or sorted by"
+        )
+
+
+def mapper_of(model: type) -> Mapper[Any]:
+    """The mapper of `model`."""
+    mapper: Mapper[Any] = inspect(model)
+    return mapper
+
+
+def attribute_name(mapper: Any, column: Any) -> str:
     """The attribute that `column` is mapped to, which may bear another name than the column."""
-    return mapper.get_property_by_column(column).key
+    return str(mapper.get_property_by_column(column).key)
+
+
+def expression_of(model: type, attribute: str) -> QueryableAttribute[Any] | None:
+    """The column or hybrid property `attribute` of `model`; None where it has no SQL expression."""
+    found = getattr(model, attribute, None)
+    return found if isinstance(found, QueryableAttribute) else None
+
+
+def type_of(model: type, attribute: str) -> TypeEngine[Any]:
+    """The SQL type of `attribute`."""
+    expression: TypeEngine[Any] = getattr(model, attribute).type
+    return expression
+
+
+def is_nullable(model: type, attribute: str) -> bool:
+    """Whether `attribute` may be NULL; of an expression it is not known, so it may."""
+    column = mapper_of(model).columns.get(attribute)
+    return True if column is None else bool(column.nullable)
+
+
+def relationship_of(model: type, attribute: str) -> RelationshipProperty[Any]:
+    """The relationship `attribute` of `model`.
+
+    Raises:
+        JoinFormError: when its rows are not found by equal keys alone.
+    """
+    relationship = mapper_of(model).relationships[attribute]
+    plain = _is_plain(relationship.primaryjoin, relationship.synchronize_pairs)
+    if relationship.secondaryjoin is not None:
+        plain = plain and _is_plain(relationship.secondaryjoin, relationship.secondary_synchronize_pairs or ())
+    if not plain:
+        raise JoinFormError(relationship)
+    return relationship
+
+
+def _is_plain(join: ColumnElement[bool], pairs: Sequence[Any]) -> bool:
+    """Whether `join` says that `pairs` are equal, and nothing else."""
+    is_list = isinstance(join, BooleanClauseList) and join.operator is operators.and_
+    clauses = list(join.clauses) if is_list else [join]
+    return len(clauses) == len(pairs) and all(
+        isinstance(clause, BinaryExpression) and clause.operator is operators.eq for clause in clauses
+    )
+
+
+def related_model(relationship: RelationshipProperty[Any]) -> type[Any]:
+    """The model that `relationship` leads to."""
+    model: type[Any] = relationship.entity.class_
+    return model
 
 
 def soft_deletable(model: type) -> bool:
     """Whether rows of `model` are marked as deleted instead of removed."""
-    return "deleted_at" in inspect(model).columns
+    return "deleted_at" in mapper_of(model).columns
 
 
 def live(entity: Any, model: type) -> list[ColumnElement[bool]]:
-    """The condition that hides deleted rows of `entity`, a `model` or an alias of it; none where nothing is soft-deleted."""
+    """The condition that hides deleted rows of `entity`, a `model` or an alias of it; none where none are marked."""
     return [entity.deleted_at.is_(None)] if soft_deletable(model) else []
 
 
@@ -36,17 +101,15 @@ def related_rows(
 
     `column_of` finds an attribute of the referring row in the statement around.
     """
-    model = relationship.entity.class_
+    model = related_model(relationship)
     target = aliased(model)
     rows = select(target).where(*live(target, model))
-    if relationship.secondary is None:
-        for local, remote in relationship.local_remote_pairs or ():
-            rows = rows.where(
-                getattr(target, attribute_name(relationship.entity, remote))
-                == column_of(attribute_name(relationship.parent, local))
-            )
-        return target, rows
-    return target, _through_association(relationship, target, rows, column_of)
+    if relationship.secondary is not None:
+        return target, _through_association(relationship, target, rows, column_of)
+    for local, remote in relationship.local_remote_pairs or ():
+        theirs = getattr(target, attribute_name(relationship.entity, remote))
+        rows = rows.where(theirs == column_of(attribute_name(relationship.parent, local)))
+    return target, rows
 
 
 def _through_association(
@@ -55,13 +118,13 @@ def _through_association(
     rows: Select[Any],
     column_of: Callable[[str], ColumnElement[Any]],
 ) -> Select[Any]:
-    association = relationship.secondary.alias()  # type: ignore[union-attr]
+    association = relationship.secondary.alias()  # type: ignore[union-attr]  # the caller has looked
     joined = [
-        association.c[there.name] == getattr(target, attribute_name(relationship.entity, here))
+        association.c[str(there.key)] == getattr(target, attribute_name(relationship.entity, here))
         for here, there in relationship.secondary_synchronize_pairs or ()
     ]
     belonging = [
-        association.c[there.name] == column_of(attribute_name(relationship.parent, here))
+        association.c[str(there.key)] == column_of(attribute_name(relationship.parent, here))
         for here, there in relationship.synchronize_pairs or ()
     ]
     return rows.join(association, *joined).where(*belonging)

@@ -1,9 +1,10 @@
-"""A plan's shape as one SELECT that returns the response body as finished JSON; built once a shape, values bound anew."""
+"""A plan's shape as one SELECT that returns the response body as finished JSON; built once, executed many times."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
@@ -12,22 +13,24 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    case,
     cast,
     false,
     func,
-    inspect,
     literal_column,
     or_,
     select,
+    true,
     tuple_,
 )
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.dialects.postgresql import aggregate_order_by, array
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.orm import aliased
 
+import api.core.query.estimate  # noqa: F401 - for its listener, which makes the function that is called here
 from api.core.query.conditions import Conditions
 from api.core.query.projection import needed_attributes, row_json
-from api.core.query.relations import live
+from api.core.query.relations import is_nullable, live, mapper_of, related_model, relationship_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,18 +39,48 @@ if TYPE_CHECKING:
     from api.core.query.plan import Position, QueryPlan, Sort
 
 CACHED_SHAPES = 512
+COUNTED = "counted"
+"""The parameter for the text of `Statement.counted`."""
+
+# Names that no attribute can have.
+_ORDINAL = "#ordinal"
+_SORT_KEY = "#sort_key_{}"
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement ready for the driver: its text, and the parameters that do not come from the plan."""
+    """A statement ready for the driver: its text, and the parameters that do not come from the plan.
+
+    `counted` is the query whose rows are to be estimated, with the plan's parameters; None where nothing is.
+    """
 
     text: str
     constants: dict[str, Any]
+    counted: str | None = None
 
-    def parameters(self, values: dict[str, Any]) -> dict[str, Any]:
-        """All parameters of one execution."""
-        return {**self.constants, **values}
+
+class StatementCache:
+    """The statements of one collection, at most `CACHED_SHAPES` of them; the least recently used go first.
+
+    Threads share it: each shape is built once.
+    """
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+        self._lock = Lock()
+        self._cached: Callable[[_ByShape], Statement] = lru_cache(CACHED_SHAPES)(self._build)
+
+    def statement(self, plan: QueryPlan) -> Statement:
+        """The statement for `plan`'s shape."""
+        with self._lock:
+            return self._cached(_ByShape(plan))
+
+    def _build(self, key: _ByShape) -> Statement:
+        plan = key.plan
+        builder = _Builder(self._collection, plan)
+        text, constants = _compiled(builder.one_row() if plan.page is None else builder.page())
+        counted = _compiled(builder.counted(literal_column("1")))[0] if plan.count == "estimated" else None
+        return Statement(text, constants, counted)
 
 
 class _ByShape:
@@ -65,26 +98,13 @@ class _ByShape:
         return isinstance(other, _ByShape) and self.plan.shape == other.plan.shape
 
 
-class StatementCache:
-    """The statements of one collection, at most `CACHED_SHAPES` of them; the least used go first."""
-
-    def __init__(self, collection: Collection) -> None:
-        self._collection = collection
-        self._cached: Callable[[_ByShape], Statement] = lru_cache(CACHED_SHAPES)(self._build)
-
-    def statement(self, plan: QueryPlan) -> Statement:
-        """The statement for `plan`'s shape."""
-        return self._cached(_ByShape(plan))
-
-    def _build(self, key: _ByShape) -> Statement:
-        builder = _Builder(self._collection, key.plan)
-        query = builder.one_row() if key.plan.page is None else builder.page()
-        compiled = query.compile(dialect=_DIALECT)
-        constants = {name: value for name, value in compiled.params.items() if value is not None}
-        return Statement(str(compiled), constants)
+_DIALECT = PGDialect_psycopg2()  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects are not typed
 
 
-_DIALECT = postgresql.psycopg2.dialect()
+def _compiled(query: Select[Any]) -> tuple[str, dict[str, Any]]:
+    """Text, and the parameters that have a value: those of the plan have none yet."""
+    compiled = query.compile(dialect=_DIALECT)
+    return str(compiled), {name: value for name, value in compiled.params.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +115,8 @@ class _SortKey:
 
 
 class _Builder:
+    """Writes the statement of one shape."""
+
     def __init__(self, collection: Collection, plan: QueryPlan) -> None:
         self._collection = collection
         self._plan = plan
@@ -105,45 +127,68 @@ class _Builder:
 
     def one_row(self) -> Select[Any]:
         """`body` and `version` of the row whose key is bound as `key`."""
-        key = inspect(self._model).primary_key[0]
-        names = self._attributes() | ({"version"} if hasattr(self._model, "version") else set())
+        key = mapper_of(self._model).primary_key[0]
+        names = needed_attributes(self._schema, self._model)
+        versioned = "version" in mapper_of(self._model).columns
         rows = (
-            select(*(getattr(self._model, name).label(name) for name in sorted(names)))
+            select(*self._columns(names | ({"version"} if versioned else set())))
             .where(key == bindparam("key", type_=key.type), *self._scope())
             .subquery()
         )
         body, joined = row_json(self._schema, self._model, rows, rows.c.__getitem__)
-        version = rows.c.version if "version" in names else literal_column("NULL")
+        version = rows.c.version if versioned else literal_column("NULL")
         return select(cast(body, Text).label("body"), version.label("version")).select_from(joined)
 
     # -- a page ---------------------------------------------------------------------------------------------------
 
     def page(self) -> Select[Any]:
-        """`items` as a JSON array; how many rows were `fetched`; sort keys of the `first` and `last` one; `total` if asked."""
-        picked, key_count = self._picked_rows()
-        ordinal = func.row_number().over().label("ordinal")
-        numbered = select(picked, ordinal).subquery()
+        """One row: `items` as a JSON array, `fetched`, the sort keys of the `first` and the `last` row, and `total`.
+
+        One row more than the page has is fetched, to tell whether there are others; `last` is NULL without it.
+        """
+        keys, picked = self._picked_rows()
+        numbered = select(picked, func.row_number().over().label(_ORDINAL)).subquery()
         body, joined = row_json(self._schema, self._model, numbered, numbered.c.__getitem__)
-        size = bindparam("size")
-        shown = numbered.c.ordinal <= size
-        backward = self._position is not None and self._position.backward
-        order = numbered.c.ordinal.desc() if backward else numbered.c.ordinal
-        items = func.string_agg(cast(body, Text), aggregate_order_by(literal_column("','"), order)).filter(shown)
-        keys = _text_array(numbered, key_count)
+        size: ColumnElement[int] = bindparam("size")
+        ordinal = numbered.c[_ORDINAL]
+        order = ordinal.desc() if self._plan.page and self._plan.page.backward else ordinal
+        items = func.string_agg(cast(body, Text), aggregate_order_by(literal_column("','"), order))
+        sort_keys: ColumnElement[Any] = array([numbered.c[_SORT_KEY.format(number)] for number in range(len(keys))])
         return select(
-            func.concat("[", items, "]").label("items"),
+            func.concat("[", items.filter(ordinal <= size), "]").label("items"),
             func.count().label("fetched"),
-            func.max(keys).filter(numbered.c.ordinal == 1).label("first"),
-            func.max(keys).filter(numbered.c.ordinal == size).label("last"),
-            self._total().label("total"),
+            func.max(sort_keys).filter(ordinal == 1).label("first"),
+            func.max(sort_keys).filter(ordinal == size).label("last"),
+            self._total(func.count(), size).label("total"),
         ).select_from(joined)
 
-    @property
-    def _position(self) -> Position | None:
-        return self._plan.page.position if self._plan.page else None
+    def counted(self, what: ColumnElement[Any]) -> Select[Any]:
+        """`what` of all rows that meet the conditions."""
+        return select(what).select_from(self._model).where(*self._scope(), *self._conditions())
 
-    def _attributes(self) -> set[str]:
-        return needed_attributes(self._schema, self._model)
+    def _total(self, fetched: ColumnElement[int], size: ColumnElement[int]) -> ColumnElement[Any]:
+        """How many rows there are on all pages; not counted where this page shows it."""
+        page = self._plan.page
+        if self._plan.count == "none" or page is None:
+            return literal_column("NULL")
+        exact = self._plan.count == "exact"
+        total: ColumnElement[Any]
+        if exact:
+            total = self.counted(func.count()).scalar_subquery()
+        else:
+            total = func.greatest(func.public.estimated_rows(bindparam(COUNTED, type_=Text())), fetched)
+        if page.position is not None:
+            return total
+        if page.offset is None:
+            return case((fetched <= size, fetched), else_=total)
+        skipped: ColumnElement[int] = bindparam("skip")
+        shown = and_(fetched <= size, or_(fetched > 0, skipped == 0))
+        return case((shown, skipped + fetched), else_=total if exact else func.greatest(total, skipped + fetched))
+
+    # -- the page's rows ------------------------------------------------------------------------------------------
+
+    def _columns(self, names: set[str]) -> list[ColumnElement[Any]]:
+        return [getattr(self._model, name).label(name) for name in sorted(names)]
 
     def _scope(self) -> list[ColumnElement[bool]]:
         """The rows that exist for this caller, in one place for every read."""
@@ -154,52 +199,40 @@ class _Builder:
         return live(self._model, self._model)
 
     def _conditions(self) -> list[ColumnElement[bool]]:
-        writer = Conditions(self._collection.attribute)
-        return [writer.write(condition, self._model, self._model) for condition in self._plan.where]
+        writer = Conditions(self._model, self._model, self._collection.attributes_of)
+        return [writer.write(condition) for condition in self._plan.where]
 
-    def _picked_rows(self) -> tuple[Any, int]:
-        """The page's rows and one more that tells whether there are others, with their sort keys as text."""
-        wanted = [getattr(self._model, name).label(name) for name in sorted(self._attributes())]
-        query = select(*wanted).select_from(self._model)
+    def _picked_rows(self) -> tuple[list[_SortKey], Any]:
+        """The sort keys, and the page's rows and one more with these keys as text."""
+        query = select(*self._columns(needed_attributes(self._schema, self._model))).select_from(self._model)
         keys: list[_SortKey] = []
         for sort in self._plan.sort:
             query, key = self._sort_key(query, sort)
             keys.append(key)
-        labels = [cast(key.expression, Text).label(f"sort_key_{number}") for number, key in enumerate(keys)]
+        labels = [cast(key.expression, Text).label(_SORT_KEY.format(number)) for number, key in enumerate(keys)]
         query = query.add_columns(*labels).where(*self._scope(), *self._conditions())
-        backward = False
-        if self._position is not None:
-            backward = self._position.backward
-            query = query.where(_behind(keys, self._position))
+        page = self._plan.page
+        if page is not None and page.position is not None and page.position.keys:
+            query = query.where(_behind(keys, page.position))
+        backward = page is not None and page.backward
         query = query.order_by(*(_ordered(key, backward=backward) for key in keys)).limit(bindparam("size") + 1)
-        if self._plan.page is not None and self._plan.page.offset is not None:
+        if page is not None and page.offset is not None:
             query = query.offset(bindparam("skip"))
-        return query.subquery(), len(keys)
+        return keys, query.subquery()
 
     def _sort_key(self, query: Select[Any], sort: Sort) -> tuple[Select[Any], _SortKey]:
+        """The sort key, and `query` joined with the rows that it comes from."""
         model: type[Any] = self._model
         entity: Any = self._model
-        for relation in sort.path[:-1]:
-            attribute = self._collection.attribute(model, relation)
-            relationship = inspect(model).relationships[attribute]
-            model, entity_before = relationship.entity.class_, entity
+        *relations, last = self._collection.attributes_of(sort.path)
+        for attribute in relations:
+            model, referring = related_model(relationship_of(model, attribute)), entity
             entity = aliased(model)
-            path = getattr(entity_before, attribute).of_type(entity)
+            path = getattr(referring, attribute).of_type(entity)
             hidden = live(entity, model)
             query = query.outerjoin(path.and_(*hidden) if hidden else path)
-        column = getattr(entity, self._collection.attribute(model, sort.path[-1]))
-        nullable = len(sort.path) > 1 or bool(inspect(model).columns[column.key].nullable)
-        return query, _SortKey(column, sort.descending, nullable)
-
-    def _total(self) -> ColumnElement[Any]:
-        if self._plan.count == "none":
-            return literal_column("NULL")
-        counted = select(func.count()).select_from(self._model).where(*self._scope(), *self._conditions())
-        return counted.scalar_subquery()
-
-
-def _text_array(rows: Any, count: int) -> ColumnElement[Any]:
-    return postgresql.array([rows.c[f"sort_key_{number}"] for number in range(count)])
+        nullable = bool(relations) or is_nullable(model, last)
+        return query, _SortKey(getattr(entity, last), sort.descending, nullable)
 
 
 def _ordered(key: _SortKey, *, backward: bool) -> ColumnElement[Any]:
@@ -221,7 +254,16 @@ def _behind(keys: list[_SortKey], position: Position) -> ColumnElement[bool]:
     for number, key in enumerate(keys):
         ties = [_equal(keys[i], values[i]) for i in range(number)]
         alternatives.append(and_(*ties, _after(key, values[number], backward=position.backward)))
-    return or_(*alternatives)
+    return and_(_not_before(keys[0], values[0], backward=position.backward), or_(*alternatives))
+
+
+def _not_before(key: _SortKey, value: Any, *, backward: bool) -> ColumnElement[bool]:
+    """What the alternatives have in common, in a form for which an index on the first key can be used."""
+    if key.nullable or value is None:
+        return true()
+    descending = key.descending != backward
+    bound: ColumnElement[bool] = key.expression <= value if descending else key.expression >= value
+    return bound
 
 
 def _equal(key: _SortKey, value: Any) -> ColumnElement[bool]:

@@ -10,22 +10,32 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from api.core.query.allowlist import Kind
+from api.core.query.problems import ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from api.core.query.allowlist import FieldRule
 
-_INTEGER = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)
+DOCUMENT_DEPTH_MAX = 32
+"""How many objects and arrays may stand inside one another in a JSON operand, and keys in a path into a document."""
+
+_INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
+_INTEGER_LENGTH_MAX = 30
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{1,20})?", re.ASCII)
 # RFC 3339, with the date alone or without an offset refused: a time must mean the same everywhere.
 _TIMESTAMP = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})", re.ASCII
 )
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_JSON_SCALAR = re.compile(r"true|false|-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?", re.ASCII)
+# Far from what `numeric`, in which jsonb keeps its numbers, overflows at.
+_JSON_FLOAT = re.compile(r"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _ESCAPED = str.maketrans({"\\": r"\\", "%": r"\%", "_": r"\_"})
 
 
-class ValueProblemError(ValueError):
+class ValueProblemError(ProblemError):
     """The text is no such value; the message says what would be."""
 
 
@@ -35,14 +45,26 @@ def parse_value(text: str, rule: FieldRule) -> Any:
     Raises:
         ValueProblemError: saying what would be right.
     """
-    if "\x00" in text:
-        message = "Must not contain the NUL character."
-        raise ValueProblemError(message)
     value = _PARSERS[rule.kind](text)
     if rule.minimum is not None and rule.maximum is not None and not rule.minimum <= value <= rule.maximum:
         message = f"Must be between {rule.minimum} and {rule.maximum}."
         raise ValueProblemError(message)
     return value
+
+
+def is_storable(text: str) -> bool:
+    """True for text without the characters that PostgreSQL cannot hold.
+
+    Raises:
+        ValueProblemError: for NUL, or half of a surrogate pair.
+    """
+    if "\x00" in text:
+        message = "Must not contain the NUL character."
+        raise ValueProblemError(message)
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        message = "Must not contain a lone surrogate."
+        raise ValueProblemError(message)
+    return True
 
 
 def parse_boolean(text: str) -> bool:
@@ -75,31 +97,36 @@ def parse_timestamp(text: str) -> datetime:
 
 
 def json_readings(text: str) -> tuple[str, ...]:
-    """The JSON texts that `text` may mean inside a document: always a string, and a number or boolean where it reads as one."""
-    if "\x00" in text:
-        message = "Must not contain the NUL character."
-        raise ValueProblemError(message)
+    """The JSON texts that `text` may mean in a document: always a string, and a number or boolean it reads as."""
     as_string = json.dumps(text, ensure_ascii=False)
-    if text in {"true", "false"} or re.fullmatch(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,20})?", text, re.ASCII):
-        return (text, as_string)
-    return (as_string,)
+    return (text, as_string) if _JSON_SCALAR.fullmatch(text) else (as_string,)
 
 
 def json_document(text: str) -> str:
-    """A JSON text, checked and written compactly.
+    """A JSON text, checked.
 
     Raises:
         ValueProblemError: for text that is no JSON, or holds what PostgreSQL cannot store.
     """
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-        document = json.dumps(value, separators=(",", ":"), allow_nan=False)
+        value = json.loads(text, parse_constant=_refuse, parse_float=_checked_float, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         message = 'Must be JSON, such as {"colour":"red"}.'
         raise ValueProblemError(message) from error
-    if "\\u0000" in document or "\\ud" in document.lower():
-        _refuse_unstorable(value)
-    return document
+    _check_document(value, DOCUMENT_DEPTH_MAX)
+    return text
+
+
+def parse_like(text: str) -> str:
+    """A LIKE pattern.
+
+    Raises:
+        ValueProblemError: for an escape at its end, which has nothing to escape.
+    """
+    if (len(text) - len(text.rstrip("\\"))) % 2:
+        message = r"Must not end with a backslash, which escapes the next character; write \\ for a backslash."
+        raise ValueProblemError(message)
+    return text
 
 
 def escape_like(text: str) -> str:
@@ -107,25 +134,41 @@ def escape_like(text: str) -> str:
     return text.translate(_ESCAPED)
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
+def _refuse(text: str) -> None:
+    raise ValueError(text)
 
 
-def _refuse_unstorable(value: Any) -> None:
-    text = json.dumps(value, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        message = "Must not contain a lone surrogate."
-        raise ValueProblemError(message) from error
-    if "\\u0000" in text:
-        message = "Must not contain the NUL character."
-        raise ValueProblemError(message)
+def _checked_float(text: str) -> float:
+    if not _JSON_FLOAT.fullmatch(text):
+        raise ValueError(text)
+    return float(text)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of two members with one name a check would see only one."""
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError(pairs)
+    return content
+
+
+def _check_document(value: Any, depth: int) -> None:
+    if isinstance(value, str):
+        is_storable(value)
+    elif isinstance(value, dict | list):
+        if depth == 0:
+            message = f"Must not be nested deeper than {DOCUMENT_DEPTH_MAX} levels."
+            raise ValueProblemError(message)
+        for item in value:
+            _check_document(item, depth - 1)
+        if isinstance(value, dict):
+            for item in value.values():
+                _check_document(item, depth - 1)
 
 
 def _parse_integer(text: str) -> int:
-    if not _INTEGER.fullmatch(text):
-        message = "Must be an integer."
+    if not _INTEGER.fullmatch(text) or len(text) > _INTEGER_LENGTH_MAX:
+        message = f"Must be an integer of at most {_INTEGER_LENGTH_MAX} digits."
         raise ValueProblemError(message)
     return int(text)
 
@@ -138,19 +181,20 @@ def _parse_decimal(text: str) -> Decimal:
 
 
 def _parse_uuid(text: str) -> str:
-    try:
-        return str(uuid.UUID(text))
-    except ValueError as error:
+    if not _UUID.fullmatch(text):
         message = "Must be a UUID, such as 01890a5d-ac96-774b-bcce-b302099a8057."
-        raise ValueProblemError(message) from error
+        raise ValueProblemError(message)
+    return str(uuid.UUID(text))
 
 
 def _parse_date(text: str) -> date:
     try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        message = "Must be a date, such as 2026-01-31."
-        raise ValueProblemError(message) from error
+        if _DATE.fullmatch(text):
+            return date.fromisoformat(text)
+    except ValueError:
+        pass
+    message = "Must be a date, such as 2026-01-31."
+    raise ValueProblemError(message)
 
 
 _PARSERS: dict[Kind, Callable[[str], Any]] = {

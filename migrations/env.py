@@ -1,4 +1,4 @@
-"""How `flask db …` runs: over the application's own engine, under one lock, with timeouts that spare the running service."""
+"""How `flask db …` runs: over the application's own engine, under one lock, with timeouts that spare the service."""
 
 from logging.config import fileConfig
 

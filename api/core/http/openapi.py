@@ -82,7 +82,7 @@ class DocumentedApi(Api):
     ERROR_SCHEMA = ProblemSchema  # type: ignore[assignment]  # smorest's own schema is the default, not a base
 
     # A document that allows any answer by default says nothing.
-    DEFAULT_ERROR_RESPONSE_NAME = None
+    DEFAULT_ERROR_RESPONSE_NAME = None  # type: ignore[assignment]  # smorest's documentation offers None
 
     def _register_error_handlers(self) -> None:
         """Errors are answered by `core.http.error_handlers`."""

@@ -9,11 +9,13 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from flask_sqlalchemy import SQLAlchemy
+from flask_sqlalchemy.session import Session as FlaskSession
 
 # Imported for their listeners: validation, CHECK constraints and triggers come with the models.
 import api.core.database.triggers
 import api.core.database.validation  # noqa: F401
 from api.core.database.engine import engine_options
+from api.core.database.mixins import INCLUDE_DELETED, SoftDeleteMixin
 from api.core.database.model import Base
 from api.core.database.session import transaction, translated_failures
 
@@ -27,6 +29,16 @@ if TYPE_CHECKING:
     from api.config import Settings
 
 
+class _Session(FlaskSession):
+    """Hides deleted rows also where the identity map answers and no query runs: `get()` and many-to-one loads."""
+
+    def _identity_lookup(self, *args: Any, **kwargs: Any) -> Any:
+        # SQLAlchemy's hook for subclasses, as its own sharded session uses it.
+        found = super()._identity_lookup(*args, **kwargs)
+        hidden = isinstance(found, SoftDeleteMixin) and found.is_deleted
+        return None if hidden and not kwargs.get("execution_options", {}).get(INCLUDE_DELETED) else found
+
+
 class Database(SQLAlchemy):
     """One pool per database and process; a session per application context; reads in autocommit.
 
@@ -34,7 +46,7 @@ class Database(SQLAlchemy):
     """
 
     def __init__(self) -> None:
-        super().__init__(model_class=Base, session_options={"expire_on_commit": False})
+        super().__init__(model_class=Base, session_options={"expire_on_commit": False, "class_": _Session})
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         # A forked worker must never share a socket with its parent; its own pool starts empty.
         os.register_at_fork(after_in_child=self._forget_connections)

@@ -67,9 +67,12 @@ class SoftDeleteMixin:
 def _hide_deleted_rows(state: ORMExecuteState) -> None:
     """Add `deleted_at IS NULL` to every ORM SELECT, joins, `has()`/`any()` and relationship loads included.
 
+    An UPDATE or DELETE by query gets it, too: it reaches the rows that a SELECT with the same conditions shows.
     A refresh of a loaded object is left alone: it has to succeed for a row that was just deleted.
     """
-    if not state.is_select or state.is_column_load or state.execution_options.get(INCLUDE_DELETED, False):
+    if not (state.is_select or state.is_update or state.is_delete):
+        return
+    if state.is_column_load or state.execution_options.get(INCLUDE_DELETED, False):
         return
     state.statement = state.statement.options(
         with_loader_criteria(

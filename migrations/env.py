@@ -1,6 +1,6 @@
 """How `flask db …` runs: over the application's own engine, under one lock, with timeouts that spare the service."""
 
-from logging.config import fileConfig
+import logging
 
 import sqlalchemy as sa
 from alembic import context
@@ -16,7 +16,7 @@ MIGRATION_LOCK = 5_243_181_427
 TIMEOUTS = "SET lock_timeout = '5s'; SET statement_timeout = '1h'"
 
 config = context.config
-fileConfig(config.config_file_name, disable_existing_loggers=False)
+logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
 
 database = current_app.extensions["migrate"].db
 metadata = database.metadata

@@ -101,6 +101,8 @@ class Health:
     db: Database
     heads: frozenset[str]
     """The newest revisions among the migration scripts, as they were when the process started."""
+    known: frozenset[str]
+    """All revisions among them."""
     name: str
     version: str
     api_prefix: str
@@ -126,6 +128,9 @@ class Health:
     def _verdict(self, applied: frozenset[str]) -> dict[str, str]:
         if applied == self.heads:
             return {"status": OK}
+        if applied - self.known:
+            # A newer release has migrated already; the instances of this one serve on until they are replaced.
+            return {"status": OK, "detail": "The database has been migrated by a newer release."}
         at, wanted = (", ".join(sorted(revisions)) or "none" for revisions in (applied, self.heads))
         detail = f"The database is at revision {at}, this release needs {wanted}; run: flask db upgrade"
         logger.warning("not ready: migrations differ", applied=at, wanted=wanted)
@@ -139,8 +144,10 @@ def init_app(app: Flask, db: Database, api: Api, api_prefix: str) -> None:
     """
     # Relative to the project, not to wherever the process was started.
     scripts = Path(app.root_path).parent / app.extensions["migrate"].directory
-    heads = frozenset(ScriptDirectory(str(scripts)).get_heads())
-    app.extensions[_EXTENSION] = Health(db, heads, api.spec.title, api.spec.version, api_prefix)
+    directory = ScriptDirectory(str(scripts))
+    heads = frozenset(directory.get_heads())
+    known = frozenset(script.revision for script in directory.walk_revisions())
+    app.extensions[_EXTENSION] = Health(db, heads, known, api.spec.title, api.spec.version, api_prefix)
     api.register_blueprint(_blueprint(api_prefix))
 
 

@@ -155,12 +155,14 @@ def view_parameters(allowed: AllowList) -> Iterator[dict[str, Any]]:
 def list_parameters(allowed: AllowList) -> Iterator[dict[str, Any]]:
     """Parameters of a list: pages, order, groups, and a filter for every field and operator."""
     limits = allowed.limits
-    size = {"type": "integer", "minimum": 1, "maximum": limits.page_size_max, "default": limits.page_size}
-    yield _query("limit", size, "Rows on a page that starts at a cursor.")
+    # Not as `default`: a form that fills defaults in would send both kinds of page at once.
+    usual = f"; {limits.page_size} if not given."
+    size = {"type": "integer", "minimum": 1, "maximum": limits.page_size_max}
+    yield _query("limit", size, f"Rows on a page that starts at a cursor{usual}")
     yield _query("cursor", {"type": "string"}, "Where the page starts; follow `next` and `prev`.")
     number = {"type": "integer", "minimum": 1, "maximum": limits.offset_max + 1}
     yield _query("page", number, f"Number of the page, from 1; at most {limits.offset_max} rows are skipped.")
-    yield _query("per_page", size, "Rows on a numbered page.")
+    yield _query("per_page", size, f"Rows on a numbered page{usual}")
     yield _query("count", {"type": "string", "enum": list(COUNTS), "default": "none"}, "Add the `total`.")
     orders = ", ".join(sorted(allowed.sorts))
     yield _query("sort", {"type": "string"}, f"Order by these, descending with a minus sign: {orders}.", example="-id")

@@ -9,6 +9,7 @@ from marshmallow import RAISE, Schema, validate
 from marshmallow import fields as ma_fields
 from marshmallow_sqlalchemy import ModelConverter, SQLAlchemySchema
 from marshmallow_sqlalchemy import auto_field as auto_field
+from sqlalchemy.dialects.postgresql import JSONB
 
 from api.core.database.types import UTCDateTime
 from api.core.database.validation import validators_of
@@ -37,6 +38,7 @@ class ColumnConverter(ModelConverter):
         sa.Float: ma_fields.Float,
         sa.Uuid: ma_fields.UUID,
         sa.JSON: fields.JSONObject,
+        JSONB: fields.JSONObject,
         UTCDateTime: fields.Timestamp,
     }
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import JSON, DateTime, Numeric, TypeDecorator
-from sqlalchemy.dialects.postgresql import JSONB as PG_JSONB
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.mutable import MutableDict
 from sqlalchemy.orm import mapped_column
 
@@ -22,8 +22,10 @@ CHECK_DETAIL = "detail"
 Money = Numeric(10, 2)
 """An amount with two decimals, up to 99,999,999.99; a `Decimal` in Python, a string in JSON."""
 
-JSONDocument = MutableDict.as_mutable(JSON(none_as_null=True).with_variant(PG_JSONB(none_as_null=True), "postgresql"))
-"""A JSON object, `jsonb` in PostgreSQL; top-level changes in Python are seen and saved."""
+JSONDocument = MutableDict.as_mutable(
+    JSONB(none_as_null=True).with_variant(JSON(none_as_null=True), "sqlite", "mysql", "mariadb")
+)
+"""A JSON object, `jsonb` in PostgreSQL with its operators; top-level changes in Python are seen and saved."""
 
 
 class UTCDateTime(TypeDecorator[datetime]):

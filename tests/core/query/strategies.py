@@ -1,0 +1,175 @@
+"""Rows and plans at random. Rows follow the tables' own declarations, so that a new resource is covered as it comes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from hypothesis import strategies as st
+from marshmallow import validate
+
+from api.core.database.types import UTCDateTime
+from api.core.database.validation import validators_of
+from api.core.query.plan import Page, QueryPlan, Sort
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from api.core.query.allowlist import AllowList
+
+World = dict[str, list[dict[str, Any]]]
+
+# Everything that PostgreSQL can store: all but NUL and lone surrogates. Plain letters more often than the rest.
+characters = st.characters(codec="utf-8", exclude_characters="\x00")
+texts = st.text(st.sampled_from("aAbB%_\\\"',() ") | characters, max_size=12)
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+times = st.datetimes(timezones=st.just(UTC)) | st.sampled_from(
+    [FIRST, LAST, datetime(2026, 1, 31, 12, 30, tzinfo=UTC), datetime(2026, 1, 31, 12, 30, 0, 1, tzinfo=UTC)]
+)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**25), 10**25)
+    | st.integers(-3, 3)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts
+)
+
+
+def _nested(depth: int) -> Any:
+    return {"a": [_nested(depth - 1)]} if depth else None
+
+
+deep = st.integers(1, 20).map(_nested)
+documents = st.dictionaries(
+    texts,
+    st.recursive(
+        scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3), max_leaves=6
+    )
+    | deep,
+    max_size=3,
+)
+
+
+def value_of(column: sa.Column[Any], number: int) -> st.SearchStrategy[Any]:
+    """A value for `column` in row `number` that its type and rules allow."""
+    strategy = _typed(column, number)
+    return st.none() | strategy if column.nullable else strategy
+
+
+def _typed(column: sa.Column[Any], number: int) -> st.SearchStrategy[Any]:
+    choices = _rule(column, validate.OneOf)
+    if choices is not None:
+        return st.sampled_from(list(choices.choices))
+    if isinstance(column.type, sa.String):
+        return _text(column, number)
+    if isinstance(column.type, sa.Integer | sa.Numeric):
+        return _number(column)
+    plain = {sa.Boolean: st.booleans(), sa.Uuid: st.uuids(), sa.JSON: documents, UTCDateTime: times}
+    return next(strategy for kind, strategy in plain.items() if isinstance(column.type, kind))
+
+
+def _number(column: sa.Column[Any]) -> st.SearchStrategy[Any]:
+    kind, rule = column.type, _rule(column, validate.Range)
+    least = rule.min if rule else None
+    if isinstance(kind, sa.Numeric):
+        most = Decimal(10) ** (kind.precision - kind.scale) - Decimal(10) ** -kind.scale
+        return st.decimals(-most if least is None else least, most, places=kind.scale)
+    limit = 2**63 if isinstance(kind, sa.BigInteger) else 2**31
+    return st.integers(-limit if least is None else least, limit - 1)
+
+
+def _text(column: sa.Column[Any], number: int) -> st.SearchStrategy[str]:
+    length = _rule(column, validate.Length)
+    least, most = (length.min or 0) if length else 0, getattr(column.type, "length", None) or 10_000
+    prefix = f"{number}:" if _is_unique(column) else ""
+    return texts.map(lambda text: (prefix + text).ljust(least, "x")[:most])
+
+
+def _rule(column: sa.Column[Any], kind: type) -> Any:
+    return next((rule for rule in validators_of(column) if isinstance(rule, kind)), None)
+
+
+def _is_unique(column: sa.Column[Any]) -> bool:
+    return any(index.unique and column.name in index.info.get("fields", ()) for index in column.table.indexes)
+
+
+def _keys(table: sa.Table) -> list[list[str]]:
+    constraints = [
+        item for item in table.constraints if isinstance(item, sa.PrimaryKeyConstraint | sa.UniqueConstraint)
+    ]
+    return [[column.name for column in item.columns] for item in constraints]
+
+
+@st.composite
+def worlds(draw: st.DrawFn, metadata: sa.MetaData, most: int = 3) -> World:
+    """Rows of all tables, at most `most` in each, that refer to one another."""
+    world: World = {}
+    for table in metadata.sorted_tables:
+        if table.name != "alembic_version":
+            world[table.name] = _rows(draw, table, world, most)
+    return world
+
+
+def _rows(draw: st.DrawFn, table: sa.Table, world: World, most: int) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    taken: set[tuple[Any, ...]] = set()
+    for number in range(draw(st.integers(0, most))):
+        row: dict[str, Any] = {}
+        for column in table.columns:
+            references = [key.column for key in column.foreign_keys]
+            if references:
+                parents = [parent[references[0].name] for parent in world[references[0].table.name]]
+                if not parents:
+                    return rows
+                row[column.key] = draw(st.sampled_from(parents))
+            elif column.primary_key and isinstance(column.type, sa.Integer):
+                row[column.key] = draw(st.integers(1, 2**63 - 1) | st.integers(1, 20))
+            else:
+                row[column.key] = draw(value_of(column, number))
+        keys = {(*key, *(row[name] for name in key)) for key in _keys(table)}
+        if not keys & taken:
+            taken |= keys
+            rows.append(row)
+    return rows
+
+
+def store(session: Session, metadata: sa.MetaData, world: World) -> None:
+    """Insert the rows as they are, past the ORM's listeners."""
+    for table in metadata.sorted_tables:
+        if world.get(table.name):
+            session.execute(table.insert(), world[table.name])
+
+
+@st.composite
+def shown(draw: st.DrawFn, allowed: AllowList) -> dict[str, Any]:
+    """The `fields`, `include` and `deleted` of a plan."""
+    chosen = draw(st.sets(st.sampled_from(sorted(allowed.includes)), max_size=4)) if allowed.includes else set()
+    include = {".".join(path.split(".")[: end + 1]) for path in chosen for end in range(path.count(".") + 1)}
+    possible = sorted(
+        name for name in allowed.fields if not name.rpartition(".")[0] or name.rpartition(".")[0] in include
+    )
+    fields = draw(st.just(set()) | st.sets(st.sampled_from(possible), max_size=4))
+    modes = ("exclude", "include", "only") if allowed.deletable else ("exclude",)
+    return {
+        "fields": tuple(sorted(fields)),
+        "include": tuple(sorted(include)),
+        "deleted": draw(st.sampled_from(modes)),
+        "resource": allowed.resource,
+    }
+
+
+@st.composite
+def pages(draw: st.DrawFn, allowed: AllowList) -> QueryPlan:
+    """The plan of a page, sorted by columns of its own."""
+    own = sorted(name for name in allowed.sorts if "." not in name)
+    names = draw(st.lists(st.sampled_from(own), unique=True, max_size=2))
+    sort = [Sort((name,), draw(st.booleans())) for name in names if name != allowed.key]
+    offset = draw(st.none() | st.integers(0, 2))
+    return QueryPlan(
+        sort=(*sort, Sort((allowed.key,), draw(st.booleans()))),
+        page=Page(draw(st.integers(1, 4)), offset=offset),
+        **draw(shown(allowed)),
+    )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import atexit
 import os
+import warnings
 import weakref
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flask import current_app
 from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy.session import Session as FlaskSession
 
@@ -75,6 +78,16 @@ class Database(SQLAlchemy):
         query: Query[Any] = self.session.query(*entities)
         return query
 
+    def create_all(self, bind_key: str | list[str | None] | None = "__all__") -> None:
+        """Make the tables that are missing, as a quick start; where there are migrations, these should make them."""
+        if _has_migrations(current_app):
+            message = (
+                "create_all() makes tables that migrations do not know of. Run `flask db upgrade` instead, "
+                "or afterwards `flask db stamp head`."
+            )
+            warnings.warn(message, stacklevel=2)
+        super().create_all(bind_key)
+
     def shutdown(self) -> None:
         """Close every pooled connection of this process; the next use opens new ones."""
         self._dispose(close=True)
@@ -86,3 +99,9 @@ class Database(SQLAlchemy):
         for app in list(self._apps):
             for engine in self._app_engines.get(app, {}).values():
                 engine.dispose(close=close)
+
+
+def _has_migrations(app: Flask) -> bool:
+    migrate = app.extensions.get("migrate")
+    # Relative to the project, not to wherever the process was started.
+    return migrate is not None and any((Path(app.root_path).parent / migrate.directory / "versions").glob("*.py"))

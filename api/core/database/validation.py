@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from functools import singledispatch
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from marshmallow import ValidationError, validate
 from sqlalchemy import CheckConstraint, Column, ColumnElement, String, and_, event, func
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection, Table
+
+
+_VALIDATED: WeakKeyDictionary[Mapper[Any], list[tuple[str, Column[Any]]]] = WeakKeyDictionary()
 
 
 def validators_of(column: Column[Any]) -> tuple[Any, ...]:
@@ -40,17 +44,14 @@ def check_row(mapper: Mapper[Any], _connection: Connection, target: object) -> N
 
 def _validated(mapper: Mapper[Any]) -> list[tuple[str, Column[Any]]]:
     """Attribute names and columns that have rules, worked out once a mapper."""
-    table = cast("Table", mapper.local_table)
-    cached = table.info.get("validated_columns")
-    if cached is None:
-        cached = [
+    if mapper not in _VALIDATED:
+        _VALIDATED[mapper] = [
             (attribute.key, column)
             for attribute in mapper.column_attrs
             for column in attribute.columns
             if isinstance(column, Column) and (validators_of(column) or isinstance(column.type, String))
         ]
-        table.info["validated_columns"] = cached
-    return list(cached)
+    return _VALIDATED[mapper]
 
 
 def _violations(key: str, column: Column[Any], target: object) -> Iterator[Violation]:

@@ -59,8 +59,9 @@ class SoftDeleteMixin:
             self.deleted_at = now()
 
     def restore(self) -> None:
-        """Undo `soft_delete`."""
-        self.deleted_at = None
+        """Undo `soft_delete`; a live row stays as it is."""
+        if self.deleted_at is not None:
+            self.deleted_at = None
 
 
 @event.listens_for(Session, "do_orm_execute")

@@ -1,0 +1,1 @@
+"""Made-up data: `words` to make it of, `rows` that are made, `fill` writes them."""

@@ -32,7 +32,8 @@ CHECK_INTERVAL: Final = 1.0
 RETRY_INTERVAL: Final = 5.0
 # What gunicorn may need beyond its own graceful timeout before it is killed.
 EXTRA_STOP_TIME: Final = 10
-DEMO_DATA: Final = ("--users", "50", "--products", "200", "--orders", "300")
+# From a fixed seed, so that everybody meets the same shop.
+DEMO_DATA: Final = ("--users", "50", "--products", "200", "--orders", "300", "--seed", "1")
 END_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SUPERVISOR: Final = "SUPERVISOR_PID"
 """The variable that names the parent process with which a process is to end."""

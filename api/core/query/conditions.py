@@ -94,9 +94,13 @@ class Conditions:
             return self._one_of_readings(item, document, "@>")
         path = cast(self._bind(ARRAY(Text)), ARRAY(Text))
         value = document.op("#>", return_type=JSONB())(path)
-        if item.operator == "is_null" or item.operator in _TEXT_OPERATORS:
-            text = document.op("#>>", return_type=Text())(path)
-            return _null(text, item) if item.operator == "is_null" else self._compared(item, text, Text())
+        text = document.op("#>>", return_type=Text())(path)
+        if item.operator == "is_null":
+            return _null(text, item)
+        if item.operator in _TEXT_OPERATORS:
+            # Not in the text of an array or object, whose brackets and blanks mean nothing.
+            kind = func.jsonb_typeof(value)
+            return and_(kind != "object", kind != "array", self._compared(item, text, Text()))
         if item.operator == "has_key":
             return self._compared(item, value, Text())
         if item.operator in {"eq", "ne", "contains"}:

@@ -10,7 +10,9 @@ from sqlalchemy.orm import Session
 
 from api.core.database.session import STRICT_LOADING
 from api.core.http.blueprint import ResourceBlueprint
+from api.core.query.read import Reader
 from api.extensions import db
+from tests.core.query.things import Base, things
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,3 +42,32 @@ def scratch(app: Flask) -> Callable[[], AbstractContextManager[Session]]:
                 connection.rollback()
 
     return begin
+
+
+@pytest.fixture(scope="session")
+def thing_reader(app: Flask) -> Reader:
+    """Reads things."""
+    del app
+    return Reader(things())
+
+
+@pytest.fixture(scope="session")
+def thing_scratch(app: Flask) -> Iterator[Callable[[], AbstractContextManager[Session]]]:
+    """`with thing_scratch() as session:` a session on empty tables of things; what it writes is rolled back."""
+    with app.app_context():
+        connection = db.engine.connect()
+    Base.metadata.create_all(connection)
+    connection.commit()
+
+    @contextmanager
+    def begin() -> Iterator[Session]:
+        session = Session(connection, info={STRICT_LOADING: True}, expire_on_commit=False)
+        try:
+            yield session
+        finally:
+            session.close()
+            connection.rollback()
+
+    yield begin
+    connection.invalidate()
+    connection.close()

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
 __all__ = ["DEMO_PASSWORD", "Options", "Seeded", "command", "seed_demo"]
 
+# The keys of orders hold their time, and cannot hold one before 1970.
+_FIRST_YEAR: Final = 1980
 _COUNT: Final = click.IntRange(min=0)
+
+
+def _end(_context: click.Context, _option: click.Parameter, value: datetime | None) -> datetime | None:
+    if value is not None and value.year < _FIRST_YEAR:
+        raise click.BadParameter(f"must be in {_FIRST_YEAR} or later.")
+    return value.replace(tzinfo=UTC) if value else None
 
 
 @click.command("seed")
@@ -31,7 +39,13 @@ _COUNT: Final = click.IntRange(min=0)
 @click.option("--products", type=_COUNT, default=200, show_default=True, help="How many products to add.")
 @click.option("--orders", type=_COUNT, default=300, show_default=True, help="How many orders to add.")
 @click.option("--seed", type=click.IntRange(min=0), help="Make the same data again; drawn by default.")
-@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="The day that the orders end on; now by default.")
+@click.option(
+    "--until",
+    type=click.DateTime(["%Y-%m-%d"]),
+    callback=_end,
+    metavar="YYYY-MM-DD",
+    help="The day that the orders end on; now by default.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @with_appcontext
 def command(*, as_json: bool, seed: int | None, until: datetime | None, **counts: int) -> None:
@@ -44,7 +58,7 @@ def command(*, as_json: bool, seed: int | None, until: datetime | None, **counts
     settings: Settings = current_app.extensions["settings"]
     # A password that everybody knows has no place where strangers come by.
     password = None if settings.is_production else DEMO_PASSWORD
-    options = Options(seed, until.replace(tzinfo=UTC) if until else None, password)
+    options = Options(seed, until, password)
     try:
         seeded = seed_demo(db.session, **counts, options=options, bar=terminal_bar)
     except NothingToOrderError as error:

@@ -242,7 +242,10 @@ def test_orders_without_anybody_or_anything_to_order_are_refused(database, sessi
     assert [count(session, model) for model in (User, Product)] == [0, 0]
 
 
-@pytest.mark.parametrize("arguments", [("--users", "-1"), ("--orders", "many"), ("--until", "soon"), ("--seed", "-1")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("--users", "-1"), ("--orders", "many"), ("--until", "soon"), ("--until", "1969-12-31"), ("--seed", "-1")],
+)
 def test_a_wrong_number_is_refused(database, arguments):
     result = seed(database, *arguments)
     assert result.exit_code == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from flask import Request
 
 _UNKNOWN = "Unknown field."
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 
 class BodyParser(FlaskParser):
@@ -62,10 +65,12 @@ def read_json(request: Request) -> Any:
         detail = f"The body is {request.mimetype or 'of no declared type'}; send it as application/json."
         raise UnsupportedMediaTypeError(detail)
     try:
-        return orjson.loads(body)
+        content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         detail = f"The body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         raise MalformedRequestError(detail) from error
+    # orjson makes a float of an integer beyond 64 bits, and digits get lost; the standard library keeps them.
+    return json.loads(body) if _LONG_NUMBER.search(body) else content
 
 
 def violations_of(messages: Any, schema: Schema | None = None) -> list[Violation]:
@@ -76,7 +81,8 @@ def violations_of(messages: Any, schema: Schema | None = None) -> list[Violation
 def _flattened(messages: Any, path: tuple[Any, ...], schema: Any) -> Iterator[Violation]:
     if isinstance(messages, dict):
         for key, value in messages.items():
-            inner = path if key == "_schema" else (*path, key)
+            # marshmallow's key for the object itself, unless the client has sent a field of that name.
+            inner = path if key == "_schema" and value != [_UNKNOWN] else (*path, key)
             yield from _flattened(value, inner, schema)
     elif isinstance(messages, list):
         for message in messages:
@@ -86,7 +92,7 @@ def _flattened(messages: Any, path: tuple[Any, ...], schema: Any) -> Iterator[Vi
 
 
 def _worded(message: str, path: tuple[Any, ...], schema: Any) -> str:
-    if message == "Invalid input type." and not path:
+    if message == "Invalid input type." and (not path or isinstance(path[-1], int)):
         return "Must be a JSON object."
     if message != _UNKNOWN:
         return message

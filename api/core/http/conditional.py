@@ -10,7 +10,7 @@ from api.core.errors import MalformedRequestError, PreconditionFailedError, Viol
 if TYPE_CHECKING:
     from flask import Request
 
-_OURS = re.compile(r"[0-9]{1,18}", re.ASCII)
+_OURS = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 _TAG_LIST = re.compile(rf"{_TAG.pattern}([ \t]*,[ \t]*{_TAG.pattern})*")
 

@@ -1,0 +1,114 @@
+"""Conditional requests: an ETag tells the version of a row; what is no ETag is told so."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.factories import CategoryFactory, ProductFactory, ProfileFactory, TagFactory
+
+
+@pytest.fixture
+def url(client):
+    """The address of a tag of version 1."""
+    del client
+    return f"/api/v1/tags/{TagFactory().id}"
+
+
+def patched(client, url, tag):
+    return client.patch(url, json={"name": "renamed"}, headers={"If-Match": tag})
+
+
+# -- If-Match
+
+
+@pytest.mark.parametrize("tag", ['"1"', "*", ' "1" ', " * "])
+def test_an_if_match_that_matches_lets_the_change_happen(client, url, tag):
+    assert patched(client, url, tag).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "tag",
+    ['"2"', '"0"', '"01"', '"+1"', '""', '"abc"', '"*"', '"1;gzip"', '"99999999999999999999"', 'W/"1"', '"\u00e9"'],
+)
+def test_an_if_match_that_does_not_match_refuses_it(client, url, tag):
+    response = patched(client, url, tag)
+    assert response.status_code == 412
+    assert response.json["detail"] == "The resource has changed since the version you name; fetch it again."
+    assert client.get(url).headers["ETag"] == '"1"'
+
+
+@pytest.mark.parametrize("tag", ["", "1", "abc", '"', '"1', "'1'", "W/1", 'w/"1"', ",", '"1" "2"', "*, *", '"1",, "2'])
+def test_an_if_match_that_is_no_tag_is_malformed(client, url, tag):
+    response = patched(client, url, tag)
+    assert response.status_code == 400
+    assert response.json["errors"] == [
+        {"detail": 'Must be the ETag of the resource, such as "3".', "header": "If-Match"}
+    ]
+    assert client.get(url).headers["ETag"] == '"1"'
+
+
+def test_without_an_if_match_the_last_one_wins(client, url):
+    assert client.patch(url, json={"name": "first"}).status_code == 200
+    assert client.patch(url, json={"name": "second"}).status_code == 200
+    assert client.get(url).json["name"] == "second"
+
+
+def test_the_version_is_checked_after_the_row_is_found(client):
+    assert patched(client, "/api/v1/tags/4711", '"1"').status_code == 404
+
+
+def test_of_many_who_change_the_same_version_at_once_one_succeeds(app, url):
+    def change(number):
+        own = app.test_client()
+        return own.patch(url, json={"name": f"name {number}"}, headers={"If-Match": '"1"'}).status_code
+
+    with ThreadPoolExecutor(8) as threads:
+        statuses = sorted(threads.map(change, range(8)))
+    assert statuses == [200] + [412] * 7
+
+
+# -- If-None-Match
+
+
+@pytest.mark.parametrize("tag", ['"1"', 'W/"1"', "*", '"7", "1"', '"1", "7"', '"x" , W/"1"'])
+def test_an_if_none_match_that_matches_is_answered_without_a_body(client, url, tag):
+    response = client.get(url, headers={"If-None-Match": tag})
+    assert (response.status_code, response.data) == (304, b"")
+    assert response.headers["ETag"] == '"1"'
+    assert "Content-Type" not in response.headers
+
+
+@pytest.mark.parametrize("tag", ['"2"', '"11"', "", '"', ",", '""', "\u00e9", '"1;gzip"', "W/", "**"])
+def test_an_if_none_match_that_does_not_match_is_answered_with_the_row(client, url, tag):
+    assert client.get(url, headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_a_change_makes_the_old_tag_worthless(client, url):
+    client.patch(url, json={"name": "renamed"})
+    assert client.get(url, headers={"If-None-Match": '"1"'}).json["name"] == "renamed"
+
+
+def test_with_embedded_rows_the_tag_says_nothing_because_they_change_without_it(client):
+    product = ProductFactory(category=CategoryFactory(name="before"))
+    url = f"/api/v1/products/{product.id}?include=category"
+    tag = client.get(url).headers["ETag"]
+    client.patch(f"/api/v1/categories/{product.category_id}", json={"name": "after"})
+    assert client.get(url, headers={"If-None-Match": tag}).json["category"]["name"] == "after"
+
+
+# -- what moves the version
+
+
+def test_a_change_of_related_rows_is_a_change_of_the_resource(client):
+    product = ProductFactory()
+    response = client.patch(f"/api/v1/products/{product.id}", json={"tag_ids": [TagFactory().id]})
+    assert response.headers["ETag"] == '"2"'
+
+
+@pytest.mark.parametrize("profile", [{"country": "Spain"}, None])
+def test_a_change_of_a_profile_is_a_change_of_its_user(client, profile):
+    url = f"/api/v1/users/{ProfileFactory().user_id}"
+    before = client.get(url).json["version"]
+    assert client.patch(url, json={"profile": profile}).json["version"] == before + 1

@@ -6,7 +6,6 @@ The excerpt is of Chen, D. (2015), Online Retail, UCI Machine Learning Repositor
 from __future__ import annotations
 
 import csv
-import io
 import json
 import random
 from decimal import Decimal
@@ -17,15 +16,15 @@ import pytest
 from sqlalchemy import func, select, text
 
 from api.cli import load_retail
-from api.cli._progress import no_bar
 from api.cli._retail import stage
-from api.cli._retail.lines import BYTES_MAX, COLUMNS, Reason, Rejects, UnusableLineError, parse, physical_lines
+from api.cli._retail.lines import Reason
 from api.cli._retail.store import order_key
 from api.core.errors import InvalidError
 from api.resources.orders.models import Order
 from api.resources.orders.service import OrderService
 from api.resources.products.models import Product
 from api.resources.users.models import User
+from tests.cli.retail_lines import HEADER, SALE, sale
 from tests.factories import OrderFactory, ProductFactory, UserFactory
 
 if TYPE_CHECKING:
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from flask import Flask
 
 EXCERPT = Path(__file__).parents[1] / "data" / "online_retail_excerpt.csv"
-HEADER = ",".join(COLUMNS)
-SALE = "536365,85123A,WHITE HEART,6,2010-12-01 08:26:00,2.55,17850,United Kingdom"
 TABLES = ("users", "profiles", "categories", "products", "orders", "order_items")
 
 
@@ -70,14 +67,6 @@ def rejected(tmp_path: Path) -> Callable[[], list[dict[str, str]]]:
 def report_of(result: Result) -> dict[str, Any]:
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
-
-
-def sale(**changes: str) -> str:
-    """A good line with some columns changed."""
-    columns = dict(zip(COLUMNS, SALE.split(","), strict=True)) | changes
-    output = io.StringIO()
-    csv.writer(output, lineterminator="").writerow(columns.values())
-    return output.getvalue()
 
 
 def rows_of(session, *, without: str = "") -> dict[str, list[str]]:
@@ -180,66 +169,6 @@ def test_a_rejected_line_is_written_with_its_number_the_reason_and_its_columns(l
         "Country": "United Kingdom",
     }
     assert [int(line["LineNo"]) for line in rejected()] == [4, 5, 6, 7, 14, 15, 16, 31, 33, 41, 42, 54, 55]
-
-
-@pytest.mark.parametrize(
-    ("raw", "reason"),
-    [
-        (sale(CustomerID=""), Reason.NO_CUSTOMER),
-        (sale(CustomerID="Ada"), Reason.CUSTOMER),
-        (sale(InvoiceNo="C536365", Quantity="-6"), Reason.CANCELLATION),
-        (sale(InvoiceNo=""), Reason.INVOICE),
-        (sale(InvoiceNo="total"), Reason.INVOICE),
-        (sale(Quantity="-6"), Reason.NEGATIVE),
-        (sale(Quantity="0"), Reason.NEGATIVE),
-        (sale(Quantity="6.5"), Reason.QUANTITY),
-        (sale(Quantity="٣"), Reason.QUANTITY),
-        (sale(Quantity="1_000"), Reason.QUANTITY),
-        (sale(Quantity="2147483648"), Reason.QUANTITY),
-        (sale(UnitPrice="0"), Reason.FREE),
-        (sale(UnitPrice="-11062.06"), Reason.FREE),
-        (sale(UnitPrice="0.001"), Reason.FRACTION),
-        (sale(UnitPrice="NaN"), Reason.PRICE),
-        (sale(UnitPrice="1e3"), Reason.PRICE),
-        (sale(UnitPrice="100000000"), Reason.PRICE),
-        (sale(InvoiceDate="12/1/2010 8:26"), Reason.DATE),
-        (sale(InvoiceDate="2010-02-30 08:26:00"), Reason.DATE),
-        (sale(Country=""), Reason.COUNTRY),
-        (sale(Country="x" * 61), Reason.COUNTRY),
-        *[(sale(StockCode=code), Reason.NO_PRODUCT) for code in ("POST", "BANK CHARGES", "D", "M", "C2", "DOT", "")],
-        (SALE + ",more", Reason.COLUMNS),
-        (SALE.rpartition(",")[0], Reason.COLUMNS),
-        ("", Reason.COLUMNS),
-        (SALE.replace("WHITE", '"WHITE'), Reason.QUOTING),
-        (SALE.replace("WHITE", "WH\rITE"), Reason.QUOTING),
-        (SALE.replace("WHITE", "WH\x00ITE"), Reason.NUL),
-        (SALE.replace("WHITE", "W" * BYTES_MAX)[:BYTES_MAX], Reason.LONG),
-    ],
-)
-def test_a_line_that_is_no_sale_is_refused_with_the_reason(raw, reason):
-    with pytest.raises(UnusableLineError) as refused:
-        parse(2, raw.encode())
-    assert refused.value.reason is reason
-
-
-def test_a_line_that_is_not_utf_8_is_refused():
-    with pytest.raises(UnusableLineError) as refused:
-        parse(2, SALE.encode().replace(b"WHITE", b"CAF\xc9"))
-    assert refused.value.reason is Reason.ENCODING
-
-
-def test_blanks_around_values_and_zeros_behind_a_price_do_not_matter():
-    line = parse(2, sale(StockCode=" 85123a ", UnitPrice="2.5500", Quantity=" 6").encode())
-    assert (line.sku, line.price, line.quantity, line.amount) == ("85123A", Decimal("2.55"), 6, Decimal("15.30"))
-
-
-def test_a_line_without_end_is_never_read_as_a_whole():
-    file = io.BytesIO(b"x" * (3 * BYTES_MAX) + b"\r\nnext\r\n" + b"y" * (BYTES_MAX + 5))
-    assert [(line[:4], len(line)) for line in physical_lines(file)] == [
-        (b"xxxx", BYTES_MAX),
-        (b"next", 6),
-        (b"yyyy", BYTES_MAX),
-    ]
 
 
 def test_a_stray_quote_spoils_its_own_line_only(load, rejected):
@@ -441,11 +370,3 @@ def test_the_report_for_people_names_counts_reasons_and_amounts(load):
 
 def test_no_bar_is_drawn_where_there_is_no_terminal(load):
     assert load().stderr == ""
-
-
-def test_lines_wait_on_disk_and_come_back_by_invoice(tmp_path):
-    with (tmp_path / "rejects.csv").open("w", newline="") as output, stage.Stage() as lines, no_bar("", 0):
-        for number, invoice in enumerate(["3", "1", "2", "1"]):
-            lines.add(parse(number, sale(InvoiceNo=invoice).encode()))
-        invoices = [(item.number, [line.number for line in item.lines]) for item in lines.invoices(Rejects(output))]
-    assert invoices == [("1", [1, 3]), ("2", [2]), ("3", [0])]

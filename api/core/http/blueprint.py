@@ -67,6 +67,8 @@ class ResourceBlueprint(Blueprint):
         example: dict[str, Any] | None = None,
         description: str = "",
     ) -> None:
+        if unknown := set(without) - ALL_VIEWS:
+            raise ValueError(f"{name}: there is no view {sorted(unknown)} to leave out; there is {sorted(ALL_VIEWS)}")
         super().__init__(name, __name__, url_prefix=f"/{name}", description=description or (model.__doc__ or ""))
         self.db = db
         self.model = model

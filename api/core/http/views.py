@@ -71,8 +71,9 @@ class ResourceViews:
         with self.writing() as service:
             row = service.create(data)
             response = self.written(service.session, plan, row.id, 201)
-        response.headers["Location"] = url_for(f"{self.resource.name}.get", id=row.id)
-        return response
+            # Below the collection's own address: the view of a row may be left out.
+            response.headers["Location"] = f"{url_for(f'{self.resource.name}.create')}/{row.id}"
+            return response
 
     def replace(self, data: Mapping[str, Any], key: Any) -> Response:
         """Replace one: what is not given gets its default."""

@@ -28,6 +28,7 @@ FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 times = st.datetimes(timezones=st.just(UTC)) | st.sampled_from(
     [FIRST, LAST, datetime(2026, 1, 31, 12, 30, tzinfo=UTC), datetime(2026, 1, 31, 12, 30, 0, 1, tzinfo=UTC)]
 )
+days = st.dates() | st.sampled_from([FIRST.date(), LAST.date()])
 scalars = (
     st.none()
     | st.booleans()
@@ -53,6 +54,16 @@ documents = st.dictionaries(
 )
 
 
+_PLAIN = {
+    sa.Boolean: st.booleans(),
+    sa.Uuid: st.uuids(),
+    sa.JSON: documents,
+    sa.Date: days,
+    sa.Float: st.floats(allow_nan=False, allow_infinity=False),
+    UTCDateTime: times,
+}
+
+
 def value_of(column: sa.Column[Any], number: int) -> st.SearchStrategy[Any]:
     """A value for `column` in row `number` that its type and rules allow."""
     strategy = _typed(column, number)
@@ -67,8 +78,10 @@ def _typed(column: sa.Column[Any], number: int) -> st.SearchStrategy[Any]:
         return _text(column, number)
     if isinstance(column.type, sa.Integer | sa.Numeric):
         return _number(column)
-    plain = {sa.Boolean: st.booleans(), sa.Uuid: st.uuids(), sa.JSON: documents, UTCDateTime: times}
-    return next(strategy for kind, strategy in plain.items() if isinstance(column.type, kind))
+    return next(strategy for kind, strategy in _PLAIN.items() if isinstance(column.type, kind))
+
+
+_BITS = {sa.SmallInteger: 15, sa.BigInteger: 63}
 
 
 def _number(column: sa.Column[Any]) -> st.SearchStrategy[Any]:
@@ -77,7 +90,7 @@ def _number(column: sa.Column[Any]) -> st.SearchStrategy[Any]:
     if isinstance(kind, sa.Numeric):
         most = Decimal(10) ** (kind.precision - kind.scale) - Decimal(10) ** -kind.scale
         return st.decimals(-most if least is None else least, most, places=kind.scale)
-    limit = 2**63 if isinstance(kind, sa.BigInteger) else 2**31
+    limit = 2 ** next((bits for of, bits in _BITS.items() if isinstance(kind, of)), 31)
     return st.integers(-limit if least is None else least, limit - 1)
 
 
@@ -109,12 +122,12 @@ def worlds(draw: st.DrawFn, metadata: sa.MetaData, most: int = 3) -> World:
     world: World = {}
     for table in metadata.sorted_tables:
         if table.name != "alembic_version":
-            world[table.name] = _rows(draw, table, world, most)
+            _fill(draw, table, world, most)
     return world
 
 
-def _rows(draw: st.DrawFn, table: sa.Table, world: World, most: int) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
+def _fill(draw: st.DrawFn, table: sa.Table, world: World, most: int) -> None:
+    rows = world[table.name] = []
     taken: set[tuple[Any, ...]] = set()
     for number in range(draw(st.integers(0, most))):
         row: dict[str, Any] = {}
@@ -122,9 +135,9 @@ def _rows(draw: st.DrawFn, table: sa.Table, world: World, most: int) -> list[dic
             references = [key.column for key in column.foreign_keys]
             if references:
                 parents = [parent[references[0].name] for parent in world[references[0].table.name]]
-                if not parents:
-                    return rows
-                row[column.key] = draw(st.sampled_from(parents))
+                if not parents and not column.nullable:
+                    return
+                row[column.key] = draw(st.sampled_from([*parents, None] if column.nullable else parents))
             elif column.primary_key and isinstance(column.type, sa.Integer):
                 row[column.key] = draw(st.integers(1, 2**63 - 1) | st.integers(1, 20))
             else:
@@ -133,7 +146,6 @@ def _rows(draw: st.DrawFn, table: sa.Table, world: World, most: int) -> list[dic
         if not keys & taken:
             taken |= keys
             rows.append(row)
-    return rows
 
 
 def store(session: Session, metadata: sa.MetaData, world: World) -> None:

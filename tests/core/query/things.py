@@ -78,8 +78,8 @@ class Thing(SoftDeleteMixin, Base):
 
     owner: Mapped[Owner | None] = relationship("Owner")
     note: Mapped[Note | None] = relationship("Note", back_populates="thing")
-    parts: Mapped[list[Part]] = relationship("Part", order_by="Part.size.desc().nulls_last()")
-    labels: Mapped[list[Label]] = relationship("Label", secondary=thing_labels)
+    parts: Mapped[list[Part]] = relationship("Part", order_by="[Part.size.desc().nulls_last(), Part.id]")
+    labels: Mapped[list[Label]] = relationship("Label", secondary=thing_labels, order_by="Label.name, Label.id.desc()")
 
     @hybrid_property
     def double(self) -> int:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from hypothesis import settings
 from hypothesis import strategies as st
 from marshmallow import validate
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from api.core.query.allowlist import AllowList
+
+# A busy machine is no failure.
+calm = settings(deadline=None)
 
 World = dict[str, list[dict[str, Any]]]
 

@@ -104,7 +104,9 @@ def _prepare_database(*, local: bool) -> None:
         db.session.remove()
         if is_empty:
             seed = current_app.cli.commands["seed"]
-            seed.main(DEMO_DATA, prog_name="seed", standalone_mode=False, parent=click.get_current_context())
+            # All of it or none: half a shop would never be completed, because the database is not empty any more.
+            with db.transaction():
+                seed.main(DEMO_DATA, prog_name="seed", standalone_mode=False, parent=click.get_current_context())
     # None of this process's connections is needed any more; the workers have their own.
     db.shutdown()
 

@@ -15,6 +15,7 @@ from flask.globals import _cv_app
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
 
+from api import registry
 from api.app import create_app
 from api.config import Settings
 from api.core.database.embedded import EmbeddedPostgres
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from flask import Flask
     from sqlalchemy.orm import Session, scoped_session
     from werkzeug.test import TestResponse
+
+# Relationships name models of other resources: a test file may import any one of them.
+registry.import_models()
 
 # Durability is not what these tests are about.
 FAST_SERVER = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}

@@ -76,7 +76,7 @@ class Collection:
             resource=self.name,
             filters=self._filters,
             sorts=self._sorts,
-            fields=self._selectable,
+            fields=frozenset(self._selectable),
             includes=self._includes,
             default_sort=(self._default_sort,),
             deletable=soft_deletable(self.model),
@@ -138,8 +138,8 @@ class Collection:
             check_forms(schema, model)
 
     def _filter_rules(self, declared: Sequence[str]) -> dict[str, FieldRule]:
-        own = dumped_fields(self._full)
-        comparable = [name for name in _scalars(self._full) if _rule(name, own[name], self.model) is not None]
+        own = {name: field for name, field in dumped_fields(self._full).items() if not is_embed(field)}
+        comparable = [name for name, field in own.items() if _rule(name, field, self.model) is not None]
         return {name: self.rule_of(name) for name in (*comparable, *declared)}
 
     def _sort_keys(self, names: set[str]) -> frozenset[str]:
@@ -163,18 +163,24 @@ class Collection:
     # -- what a plan shows ----------------------------------------------------------------------------------------
 
     @cached_property
-    def _selectable(self) -> frozenset[str]:
-        names = set(_scalars(self._full))
+    def _selectable(self) -> dict[str, str]:
+        """All fields that can be shown, and the schemas' own names of them, which differ by `data_key`."""
+        names = dict(_own_names(self._full))
         for include in self._includes:
-            names |= {f"{include}.{name}" for name in _scalars(_schema_at(self._full, include))}
-        return frozenset(names)
+            schema, own = self._full, []
+            for relation in include.split("."):
+                field = _embed(schema, relation, include)
+                schema = field.schema
+                own.append(str(field.name))
+            names |= {f"{include}.{name}": ".".join([*own, last]) for name, last in _own_names(schema)}
+        return names
 
     def _names_for(self, plan: QueryPlan) -> list[str]:
-        chosen = [name for name in plan.fields if "." not in name] or list(_scalars(self._full))
-        for include in plan.include:
-            sparse = [name for name in plan.fields if name.rpartition(".")[0] == include]
-            chosen += sparse or [f"{include}.{name}" for name in _scalars(_schema_at(self._full, include))]
-        return chosen
+        chosen: list[str] = []
+        for place in ("", *plan.include):
+            sparse = [name for name in plan.fields if name.rpartition(".")[0] == place]
+            chosen += sparse or [name for name in self._selectable if name.rpartition(".")[0] == place]
+        return [self._selectable[name] for name in chosen]
 
 
 def _prefixes(path: str) -> Iterator[str]:
@@ -194,14 +200,9 @@ def _embed(schema: Schema, relation: str, name: str) -> Any:
     return field
 
 
-def _scalars(schema: Schema) -> Iterator[str]:
-    return (name for name, field in dumped_fields(schema).items() if not is_embed(field))
-
-
-def _schema_at(schema: Schema, path: str) -> Schema:
-    for relation in path.split("."):
-        schema = _embed(schema, relation, path).schema
-    return schema
+def _own_names(schema: Schema) -> Iterator[tuple[str, str]]:
+    """The scalar fields of `schema` under the names they are written with, and its own names of them."""
+    return ((name, str(field.name)) for name, field in dumped_fields(schema).items() if not is_embed(field))
 
 
 def _rule(name: str, field: fields.Field[Any], model: type, *, nullable_above: bool = False) -> FieldRule | None:

@@ -93,14 +93,9 @@ class Conditions:
         if item.by_containment or not item.json_path:
             return self._one_of_readings(item, document, "@>")
         path = cast(self._bind(ARRAY(Text)), ARRAY(Text))
+        if item.operator == "is_null" or item.operator in _TEXT_OPERATORS:
+            return self._text_at(item, document, path)
         value = document.op("#>", return_type=JSONB())(path)
-        text = document.op("#>>", return_type=Text())(path)
-        if item.operator == "is_null":
-            return _null(text, item)
-        if item.operator in _TEXT_OPERATORS:
-            # Not in the text of an array or object, whose brackets and blanks mean nothing.
-            kind = func.jsonb_typeof(value)
-            return and_(kind != "object", kind != "array", self._compared(item, text, Text()))
         if item.operator == "has_key":
             return self._compared(item, value, Text())
         if item.operator in {"eq", "ne", "contains"}:
@@ -108,6 +103,14 @@ class Conditions:
         if item.operator in {"in", "not_in"}:
             return self._listed(item, value, JSONB())
         return self._ordered(item, value)
+
+    def _text_at(self, item: Filter, document: Any, path: ColumnElement[Any]) -> Bool:
+        text = document.op("#>>", return_type=Text())(path)
+        if item.operator == "is_null":
+            return _null(text, item)
+        # Not in the text of an array or object, whose brackets and blanks mean nothing.
+        kind = func.jsonb_typeof(document.op("#>", return_type=JSONB())(path))
+        return and_(kind != "object", kind != "array", self._compared(item, text, Text()))
 
     def _one_of_readings(self, item: Filter, document: Any, operator: str) -> Bool:
         readings = [cast(self._bind(Text()), JSONB) for _ in item.values]

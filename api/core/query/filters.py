@@ -115,7 +115,9 @@ class FilterParser:
         return None
 
     def _unknown(self, name: str, *, nested: bool) -> str:
-        known = self._allowed.conditions if nested else (*self._allowed.conditions, *self._others)
+        keys = name.partition(".")[2]
+        paths = [f"{rule.name}.{keys}" for rule in self._allowed.filters.values() if rule.kind is Kind.JSON]
+        known = [*self._allowed.conditions, *(() if nested else self._others), *(paths if all(keys.split(".")) else ())]
         near = nearest(name, known)
         if near:
             return f"There is no {'filter' if nested else 'parameter'} {name!r}; did you mean {near!r}?"

@@ -34,7 +34,9 @@ class Counted(Collection):
 def collection(app):
     """Products, to be asked by name and category."""
     del app
-    return Counted("products", Product, ProductSchema, filters=("category.name",), sorts=("name",))
+    return Counted(
+        "products", Product, ProductSchema, filters=("category.name",), sorts=("name",), includes=("category",)
+    )
 
 
 def named(*names, operator="eq", **options):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flask import current_app
 from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy.session import Session as FlaskSession
+from sqlalchemy import create_engine
 
 # Imported for their listeners: validation, CHECK constraints and triggers come with the models.
 import api.core.database.triggers
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flask import Flask
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import Query, Session
 
     from api.config import Settings
@@ -62,6 +63,11 @@ class Database(SQLAlchemy):
             app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings)
         super().init_app(app)
         self._apps.add(app)
+
+    def _make_engine(self, bind_key: str | None, options: dict[str, Any], app: Flask) -> Engine:
+        # Flask-SQLAlchemy takes options for text out of a file, and cuts `pool_timeout` down to whole seconds.
+        del bind_key, app
+        return create_engine(options.pop("url"), **options)
 
     def transaction(self) -> AbstractContextManager[Session]:
         """`core.database.session.transaction` over the session of this application context."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from flask import Flask
 from sqlalchemy import inspect, text
 
+from api.app import create_app
 from api.core.database.extension import Database
 from api.core.errors import UnavailableError
 from api.extensions import db
@@ -77,6 +79,13 @@ def test_a_failure_on_a_read_connection_is_translated():
         connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
 
+def test_every_option_of_the_settings_reaches_the_engine_as_it_is(settings):
+    app = create_app(replace(settings, pool_size=3, max_overflow=1, pool_timeout=0.25, pool_recycle=60))
+    with app.app_context():
+        pool = db.engine.pool
+        assert (pool.size(), pool._max_overflow, pool._timeout, pool._recycle) == (3, 1, 0.25, 60)
+
+
 # -- the query builder
 
 
@@ -111,6 +120,7 @@ FORKING = """
 import os, sys
 from flask import Flask
 from sqlalchemy import text
+from api.app import create_app
 from api.core.database.extension import Database
 
 app, db = Flask("forking"), Database()

@@ -31,6 +31,7 @@ class Settings:
 
     app_env: str = "development"
     secret_key: str = field(default="development-only-secret-key", repr=False)
+    database_password: str = field(default="", repr=False)
 
     database_url: str = field(default="", repr=False)
     pool_size: int = 10
@@ -108,6 +109,8 @@ def _read(env: Env) -> dict[str, Any]:
         "app_env": env.str("APP_ENV", Settings.app_env, validate=validate.OneOf(["development", "test", "production"])),
         "secret_key": env.str("SECRET_KEY", Settings.secret_key, validate=validate.Length(min=1)),
         "database_url": _database_url(env.str("DATABASE_URL", "")),
+        # libpq reads it by itself, where the URL has no password.
+        "database_password": env.str("PGPASSWORD", ""),
         "pool_size": env.int("DB_POOL_SIZE", Settings.pool_size, validate=positive),
         "max_overflow": env.int("DB_MAX_OVERFLOW", Settings.max_overflow, validate=not_negative),
         "pool_recycle": env.int("DB_POOL_RECYCLE", Settings.pool_recycle, validate=validate.Range(min=-1)),
@@ -185,6 +188,10 @@ def _refuse_development_secrets(settings: Settings) -> None:
     if not settings.database_url:
         message = "DATABASE_URL is not set; with APP_ENV=production it must name a PostgreSQL server"
         raise ConfigurationError(message)
-    if make_url(settings.database_url).password in DEVELOPMENT_SECRETS:
-        message = "DATABASE_URL holds a development default as its password; with APP_ENV=production set another one"
+    in_url = make_url(settings.database_url).password
+    if (in_url or settings.database_password) in DEVELOPMENT_SECRETS:
+        message = (
+            f"{'DATABASE_URL' if in_url else 'PGPASSWORD'} holds a development default as the database's password; "
+            "with APP_ENV=production set another one"
+        )
         raise ConfigurationError(message)

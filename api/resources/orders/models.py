@@ -46,7 +46,12 @@ class Order(UUIDModel, SoftDeleteMixin, VersionMixin, db.Model):
 
     user_id: Mapped[int] = column(ForeignKey("users.id"))
     status: Mapped[str] = column(
-        String(20), default="pending", server_default="pending", validators=[OneOf(STATUS_CHOICES)]
+        String(20),
+        default="pending",
+        server_default="pending",
+        validators=[OneOf(STATUS_CHOICES)],
+        # What follows depends on what was: the stored status is loaded before it is replaced.
+        active_history=True,
     )
     total_amount: Mapped[Decimal] = column(Money, validators=[Range(min=Decimal(0))])
     metadata_: Mapped[dict[str, Any]] = column(

@@ -26,13 +26,13 @@ class OrderService(Service[Order]):
         """Insert an order with its items and take them from the stock, in the caller's transaction.
 
         Raises:
-            InvalidError: for a product or user that is not there, or a total too large to store.
+            InvalidError: for no items, for a product or user that is not there, or a total too large to store.
             ConflictError: naming each item of which there is not enough left.
         """
         values = self.prepared({name: value for name, value in data.items() if name != "items"})
         if values.get("status", "pending") != "pending":
             raise InvalidError(violations=[Violation("A new order is pending.", pointer="/status")])
-        items: Sequence[Mapping[str, Any]] = data["items"]
+        items: Sequence[Mapping[str, Any]] = data.get("items") or ()
         products = self._take(items)
         return self._insert(
             values, [OrderItem(**item, unit_price=products[item["product_id"]].price) for item in items]
@@ -44,15 +44,17 @@ class OrderService(Service[Order]):
         The stock is not touched: these goods have left already. The total is computed here all the same.
 
         Raises:
-            InvalidError: for an open status, which would hold stock, for a user that is not there, or a total too large
-                to store.
+            InvalidError: for no items, for an open status, which would hold stock, for a user that is not there, or a
+                total too large to store.
         """
         values = self.prepared({name: value for name, value in data.items() if name != "items"})
         if values.get("status", "pending") in _OPEN:
             raise InvalidError(violations=[Violation("An order of the past is not open.", pointer="/status")])
-        return self._insert(values, [OrderItem(**item) for item in data["items"]])
+        return self._insert(values, [OrderItem(**item) for item in data.get("items") or ()])
 
     def _insert(self, values: Mapping[str, Any], lines: list[OrderItem]) -> Order:
+        if not lines:
+            raise InvalidError(violations=[Violation("An order has at least one item.", pointer="/items")])
         total = sum((line.unit_price * line.quantity for line in lines), Decimal(0))
         if total > _LARGEST_TOTAL:
             raise InvalidError(violations=[Violation(f"The total is above {_LARGEST_TOTAL}.", pointer="/items")])

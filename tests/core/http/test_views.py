@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
+import pytest
+from sqlalchemy import select
+
+from api.app import create_app
 from api.extensions import db
 from api.resources.orders.models import Order
+from api.resources.users.models import User
 from tests.factories import CategoryFactory, OrderFactory, ProductFactory, RoleFactory, TagFactory, UserFactory
 
 PRODUCTS = "/api/v1/products"
@@ -155,3 +160,20 @@ def test_a_request_leaves_no_connection_behind(client, session):
     client.get("/api/v1/tags?nonsense=1")
     client.get(f"/api/v1/roles/{role.id}")
     assert db.engine.pool.checkedout() == 0
+
+
+# -- logs
+
+
+def test_no_log_shows_a_password_or_its_hash(settings, session, capfd):
+    client = create_app(replace(settings, log_level="DEBUG")).test_client()
+    body = {"username": "ada", "email": "ada@example.com", "password": "correct horse battery"}
+    assert client.post("/api/v1/users", json=body).status_code == 201
+    assert client.post("/api/v1/users", json=body).status_code == 409
+    assert client.post("/api/v1/users", json=body | {"email": "nobody"}).status_code == 422
+    assert session.scalar(select(User.password_hash)).startswith("$argon2id$")
+    captured = capfd.readouterr()
+    logged = captured.out + captured.err
+    assert logged.count("POST /api/v1/users") >= 3
+    assert "correct horse" not in logged
+    assert "argon2" not in logged

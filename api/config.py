@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dotenv import dotenv_values
 from environs import Env, EnvError, validate
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -83,10 +85,8 @@ class Settings:
         Raises:
             ConfigurationError: naming the variable and what is valid.
         """
-        read_dotenv_files()
-        env = Env()
         try:
-            values = _read(env)
+            values = _read(_environment())
         except EnvError as error:
             raise ConfigurationError(str(error)) from error
         settings = cls(**{**values, **(overrides or {})})
@@ -94,17 +94,24 @@ class Settings:
         return settings
 
 
-def read_dotenv_files() -> None:
-    """Fill the environment from `.env.local` and `.env`; what is set already stays."""
-    for name in (".env.local", ".env"):
-        path = PROJECT_ROOT / name
-        if path.is_file():
-            Env().read_env(str(path), recurse=False)
+def _environment() -> Env:
+    """The environment, with `.env.local` and then `.env` behind it."""
+    local, committed = PROJECT_ROOT / ".env.local", PROJECT_ROOT / ".env"
+    defaults = dotenv_values(committed)
+    for name in dotenv_values(local):
+        # The `flask` command has put `.env` into the environment by now, and so in front of `.env.local`.
+        if name in defaults and os.environ.get(name) == defaults[name]:
+            del os.environ[name]
+    env = Env()
+    for path in (local, committed):
+        env.read_env(path, recurse=False)
+    return env
 
 
 def _read(env: Env) -> dict[str, Any]:
     positive = validate.Range(min=1)
     not_negative = validate.Range(min=0)
+    milliseconds = validate.Range(min=0, max=2**31 - 1)
     return {
         "app_env": env.str("APP_ENV", Settings.app_env, validate=validate.OneOf(["development", "test", "production"])),
         "secret_key": env.str("SECRET_KEY", Settings.secret_key, validate=validate.Length(min=1)),
@@ -118,11 +125,11 @@ def _read(env: Env) -> dict[str, Any]:
         "pool_timeout": env.float("DB_POOL_TIMEOUT", Settings.pool_timeout, validate=validate.Range(min=0.1, max=300)),
         "connect_timeout": env.int("DB_CONNECT_TIMEOUT", Settings.connect_timeout, validate=validate.Range(min=2)),
         "statement_timeout_ms": env.int(
-            "DB_STATEMENT_TIMEOUT_MS", Settings.statement_timeout_ms, validate=not_negative
+            "DB_STATEMENT_TIMEOUT_MS", Settings.statement_timeout_ms, validate=milliseconds
         ),
-        "lock_timeout_ms": env.int("DB_LOCK_TIMEOUT_MS", Settings.lock_timeout_ms, validate=not_negative),
+        "lock_timeout_ms": env.int("DB_LOCK_TIMEOUT_MS", Settings.lock_timeout_ms, validate=milliseconds),
         "idle_in_transaction_timeout_ms": env.int(
-            "DB_IDLE_IN_TRANSACTION_TIMEOUT_MS", Settings.idle_in_transaction_timeout_ms, validate=not_negative
+            "DB_IDLE_IN_TRANSACTION_TIMEOUT_MS", Settings.idle_in_transaction_timeout_ms, validate=milliseconds
         ),
         "application_name": env.str("DB_APPLICATION_NAME", Settings.application_name, validate=validate.Length(1, 63)),
         "sql_echo": env.bool("DB_ECHO", Settings.sql_echo),

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Text, and_, any_, bindparam, cast, exists, func, not_, or_, true
+from sqlalchemy import (
+    ColumnElement,
+    Enum,
+    Numeric,
+    String,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    cast,
+    exists,
+    func,
+    not_,
+    or_,
+    true,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from api.core.query.plan import Filter, Group
@@ -129,7 +144,7 @@ class Conditions:
         return and_(same_type, _COMPARISONS[item.operator](value, bounds[0]))
 
     def _listed(self, item: Filter, column: Any, type_: Any) -> Bool:
-        array = ARRAY(type_)
+        array = ARRAY(_unlimited(type_))
         # JSON values arrive as texts.
         bound = self._bind(ARRAY(Text) if item.json_path else array)
         listed: Bool = column == any_(cast(bound, array))
@@ -139,6 +154,13 @@ class Conditions:
         name = f"p{self._count}"
         self._count += 1
         return bindparam(name, type_=type_)
+
+
+def _unlimited(type_: Any) -> Any:
+    """`type_` without length or scale, to which a cast would cut or round the value that is looked for."""
+    if isinstance(type_, Enum):
+        return type_
+    return Text() if isinstance(type_, String) else Numeric() if isinstance(type_, Numeric) else type_
 
 
 def _null(expression: Any, item: Filter) -> Bool:

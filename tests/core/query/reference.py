@@ -55,7 +55,7 @@ _MOMENTS = [
     datetime(2026, 1, 31, 12, 30, 0, 1, tzinfo=UTC),
     datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
 ]
-_WORDS = st.text("abA%_\\\n☃,()\"'", max_size=3)
+_WORDS = st.text("abA%_\\\n☃,()\"'", max_size=3) | st.just("a" * 50)
 POOLS: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.INTEGER: st.integers(-2, 2) | st.sampled_from([-(2**15), 2**15 - 1]),
     Kind.DECIMAL: st.sampled_from([Decimal(text) for text in ("-0.01", "0.00", "0.10", "1.00", "99999999.99")]),
@@ -65,6 +65,11 @@ POOLS: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.TIMESTAMP: st.sampled_from(_MOMENTS),
     Kind.DATE: st.sampled_from([date(1, 1, 1), date(2026, 1, 31), date(9999, 12, 31)]),
     Kind.UUID: st.sampled_from(_TOKENS),
+}
+# What a client may ask for, though no column could hold it.
+_OPERANDS_OF = POOLS | {
+    Kind.DECIMAL: POOLS[Kind.DECIMAL] | st.sampled_from([Decimal("0.104"), Decimal("0.999"), Decimal(10) ** 20]),
+    Kind.TEXT: POOLS[Kind.TEXT] | st.just("a" * 51),
 }
 KEYS = st.sampled_from(["a", "b", "c d", 'ü"\\{%', "0", "-1", "☃"])
 _LEAVES = (
@@ -128,13 +133,13 @@ def filters(draw: st.DrawFn, field: Field) -> Condition:
         wanted = draw(st.booleans())
         return _condition(field, operator, written(wanted), lambda found: found is not None, denied=wanted)
     if operator in {"in", "not_in"}:
-        items = draw(st.lists(POOLS[field.kind], min_size=1, max_size=3))
+        items = draw(st.lists(_OPERANDS_OF[field.kind], min_size=1, max_size=3))
         text = ",".join(quoted(written(item)) for item in items)
         return _condition(field, operator, text, lambda found: found in items, denied=operator == "not_in")
     if operator == "between":
-        low, high = draw(POOLS[field.kind]), draw(POOLS[field.kind])
+        low, high = draw(_OPERANDS_OF[field.kind]), draw(_OPERANDS_OF[field.kind])
         return _condition(field, operator, f"{written(low)},{written(high)}", lambda found: low <= found <= high)
-    wanted = draw(POOLS[field.kind])
+    wanted = draw(_OPERANDS_OF[field.kind])
     if operator in {"like", "ilike"} and (len(wanted) - len(wanted.rstrip("\\"))) % 2:
         wanted += "\\"
     compare = _COMPARE["eq" if operator == "ne" else operator]

@@ -6,8 +6,13 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from api.core.database.watchdog import WatchedConnection, WatchedCursor
+
 if TYPE_CHECKING:
     from api.config import Settings
+
+GRACE = 2.0
+"""Seconds between the server's own timeout and the end of our patience."""
 
 
 def engine_options(settings: Settings) -> dict[str, Any]:
@@ -24,6 +29,8 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         # NaN and Infinity are no JSON; PostgreSQL would refuse them with a message about syntax.
         "json_serializer": partial(json.dumps, allow_nan=False, ensure_ascii=False, separators=(",", ":")),
         "connect_args": {
+            "connection_factory": WatchedConnection,
+            "cursor_factory": WatchedCursor,
             "connect_timeout": settings.connect_timeout,
             "application_name": settings.application_name,
             "options": _session_defaults(settings),
@@ -35,6 +42,11 @@ def engine_options(settings: Settings) -> dict[str, Any]:
             "tcp_user_timeout": 1000 * max(settings.request_timeout, settings.connect_timeout),
         },
     }
+
+
+def patience(settings: Settings) -> float | None:
+    """Seconds until a server that should have given up by itself is taken for gone; None where it never has to."""
+    return settings.statement_timeout_ms / 1000 + GRACE if settings.statement_timeout_ms else None
 
 
 def _session_defaults(settings: Settings) -> str:

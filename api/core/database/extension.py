@@ -18,10 +18,11 @@ from sqlalchemy import create_engine
 # Imported for their listeners: validation, CHECK constraints and triggers come with the models.
 import api.core.database.triggers
 import api.core.database.validation  # noqa: F401
-from api.core.database.engine import engine_options
+from api.core.database.engine import engine_options, patience
 from api.core.database.mixins import INCLUDE_DELETED, SoftDeleteMixin
 from api.core.database.model import Base
 from api.core.database.session import transaction, translated_failures
+from api.core.database.watchdog import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +62,7 @@ class Database(SQLAlchemy):
         if settings is not None:
             app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
             app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings)
+            _limit_waiting(app, patience(settings))
         super().init_app(app)
         self._apps.add(app)
 
@@ -105,6 +107,18 @@ class Database(SQLAlchemy):
         for app in list(self._apps):
             for engine in self._app_engines.get(app, {}).values():
                 engine.dispose(close=close)
+
+
+def _limit_waiting(app: Flask, seconds: float | None) -> None:
+    """Let a request wait for an answer of the database for `seconds` at most."""
+
+    @app.before_request
+    def begin() -> None:
+        PATIENCE.set(seconds)
+
+    @app.teardown_request
+    def end(_error: BaseException | None) -> None:
+        PATIENCE.set(None)
 
 
 def _has_migrations(app: Flask) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 
+import psutil
 import pytest
 from flask_migrate import upgrade
 from sqlalchemy import select, text
@@ -102,13 +104,21 @@ def own_server(server, tmp_path_factory):
     own.stop(force=True)
 
 
-def test_a_database_that_goes_down_and_comes_back_needs_no_restart(own_server, settings):
+@pytest.fixture
+def own_app(own_server, settings):
+    """An application on that server, which gives up soon."""
     url = own_server.url.replace("postgresql://", "postgresql+psycopg2://", 1)
-    app = create_app(replace(settings, database_url=url))
+    app = create_app(replace(settings, database_url=url, statement_timeout_ms=500, connect_timeout=2))
     with app.app_context():
         upgrade()
         db.session.remove()
-    client = app.test_client()
+    yield app
+    with app.app_context():
+        db.engine.dispose()
+
+
+def test_a_database_that_goes_down_and_comes_back_needs_no_restart(own_server, own_app):
+    client = own_app.test_client()
     created = client.post(TAGS, json={"name": "before"})
     assert created.status_code == 201
 
@@ -128,5 +138,34 @@ def test_a_database_that_goes_down_and_comes_back_needs_no_restart(own_server, s
     assert [tag["name"] for tag in client.get(TAGS).json["items"]] == ["before"]
     assert client.post(TAGS, json={"name": "after"}).status_code == 201
     assert client.get("/readyz").status_code == 200
-    with app.app_context():
-        db.engine.dispose()
+
+
+@pytest.fixture
+def freeze(own_server):
+    """`with freeze():` stops every process of the server in its tracks, as a frozen machine would."""
+
+    @contextmanager
+    def frozen():
+        postmaster = psutil.Process(int((own_server.data_directory / "postmaster.pid").read_text().splitlines()[0]))
+        processes = [postmaster, *postmaster.children(recursive=True)]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
+
+    return frozen
+
+
+def test_a_server_that_is_frozen_is_given_up_soon_after_the_statement_timeout(own_app, freeze):
+    client = own_app.test_client()
+    assert client.get(TAGS).status_code == 200
+
+    with freeze():
+        begin = time.monotonic()
+        assert unavailable(client.get(TAGS))
+        assert time.monotonic() - begin < 8
+
+    assert client.get(TAGS).status_code == 200

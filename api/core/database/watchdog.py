@@ -1,0 +1,124 @@
+"""Gives up on a server that does not answer at all: frozen, or cut off in a way that the network does not tell.
+
+`statement_timeout` is the server's own clock and stops with it, and the kernel of a frozen machine still acknowledges
+every packet. So while a request waits for the database, its socket is watched, and shut down when the answer is
+overdue; the driver then reports a lost connection. Only requests are watched: a migration or a script may wait as long
+as it likes.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from psycopg2.extensions import connection as DriverConnection  # noqa: N812 - a class, whatever its name
+from psycopg2.extensions import cursor as DriverCursor  # noqa: N812
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATIENCE: ContextVar[float | None] = ContextVar("patience", default=None)
+"""Seconds that an answer may take in the current context; None for any time."""
+
+_CHECK_INTERVAL = 0.5
+
+
+class _Watchdog:
+    """Deadlines of the sockets that wait for an answer, and the thread that enforces them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._deadlines: dict[object, tuple[float, int]] = {}
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def watching(self, connection: DriverConnection, seconds: float) -> Iterator[None]:
+        """Shut the connection's socket down when the block takes longer than `seconds`."""
+        entry = object()
+        self._deadlines[entry] = (time.monotonic() + seconds, connection.fileno())
+        if self._thread is None:
+            self._start()
+        try:
+            yield
+        finally:
+            # Under the lock, so that no socket is shut down whose number has been given to another one meanwhile.
+            with self._lock:
+                del self._deadlines[entry]
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="database-watchdog", daemon=True)
+                self._thread.start()
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(_CHECK_INTERVAL)
+            now = time.monotonic()
+            with self._lock:
+                for deadline, number in [*self._deadlines.values()]:
+                    if deadline < now:
+                        _shut_down(number)
+
+
+def _shut_down(number: int) -> None:
+    with socket.socket(fileno=os.dup(number)) as duplicate:
+        try:
+            duplicate.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            # Shut down already, a moment ago, and the driver has not noticed yet.
+            return
+
+
+_watchdog = _Watchdog()
+
+
+def _forget() -> None:
+    """Start anew in a forked process, which inherits neither the thread nor what its parent waits for."""
+    global _watchdog  # noqa: PLW0603 - one for each process
+    _watchdog = _Watchdog()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+class WatchedCursor(DriverCursor):
+    """A cursor whose answers may be overdue."""
+
+    def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - the driver's name for it
+        """Run a statement."""
+        patience = PATIENCE.get()
+        if patience is None:
+            super().execute(query, vars)
+        else:
+            with _watchdog.watching(self.connection, patience):
+                super().execute(query, vars)
+
+
+class WatchedConnection(DriverConnection):
+    """A connection whose commits and rollbacks may be overdue."""
+
+    def commit(self) -> None:
+        """Commit the transaction."""
+        with _watched(self):
+            super().commit()
+
+    def rollback(self) -> None:
+        """Roll the transaction back."""
+        with _watched(self):
+            super().rollback()
+
+
+@contextmanager
+def _watched(connection: DriverConnection) -> Iterator[None]:
+    patience = PATIENCE.get()
+    if patience is None or connection.closed:
+        yield
+    else:
+        with _watchdog.watching(connection, patience):
+            yield

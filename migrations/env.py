@@ -14,6 +14,10 @@ from api.core.database.types import UTCDateTime
 MIGRATION_LOCK = 5_243_181_427
 # A migration that waits for a lock makes everybody queue up behind it; better that it gives up and is run again.
 TIMEOUTS = "SET lock_timeout = '5s'; SET statement_timeout = '1h'"
+# At the migration lock, though, every process waits for as long as the one before it takes; and between two statements
+# of a data migration, Python may be busy.
+NO_TIMEOUTS = "SET lock_timeout = 0; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0"
+RESET_TIMEOUTS = NO_TIMEOUTS.replace("SET", "RESET").replace(" = 0", "")
 
 config = context.config
 logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
@@ -58,7 +62,7 @@ def run_migrations_online() -> None:
         "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
     }
     with database.engine.connect() as connection:
-        connection.execute(text("SET statement_timeout = 0"))
+        connection.execute(text(NO_TIMEOUTS))
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
         connection.execute(text(TIMEOUTS))
         connection.commit()
@@ -69,7 +73,7 @@ def run_migrations_online() -> None:
         finally:
             connection.rollback()
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
-            connection.execute(text("RESET statement_timeout; RESET lock_timeout"))
+            connection.execute(text(RESET_TIMEOUTS))
             connection.commit()
 
 

@@ -1,0 +1,185 @@
+"""`flask db migrate`: a change of the models becomes a migration that needs no hand, forth and back.
+
+In a copy of the project, by a process of its own: models cannot be taken back out of this one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+MODELS = '''
+"""Gadgets."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from marshmallow.validate import Length, OneOf, Range
+from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy.orm import Mapped
+
+from api.core.database.indexes import unique_among_live
+from api.core.database.mixins import SoftDeleteMixin, VersionMixin
+from api.core.database.model import UUIDModel
+from api.core.database.types import JSONDocument, Money, column
+from api.extensions import db
+
+
+class Gadget(UUIDModel, SoftDeleteMixin, VersionMixin, db.Model):
+    """One of each kind of column."""
+
+    __tablename__ = "gadgets"
+    __table_args__ = (Index("ix_gadgets_name_price", "name", "price"),)
+
+    name: Mapped[str] = column(String(20), validators=[Length(min=2)])
+    colour: Mapped[str | None] = column(String(9), validators=[OneOf(["red", "blue"])])
+    price: Mapped[Decimal] = column(Money, validators=[Range(min=0)])
+    facts: Mapped[dict[str, Any]] = column(JSONDocument, default=dict)
+    tag_id: Mapped[int] = column(ForeignKey("tags.id"))
+
+
+unique_among_live(Gadget.__table__.c.name, ignore_case=True)
+'''
+STEPS = """
+import sys
+from pathlib import Path
+import flask_migrate
+from sqlalchemy import text
+from api import create_app
+from api.extensions import db
+
+with create_app().app_context():
+    flask_migrate.upgrade()
+    flask_migrate.migrate(message="Change of the models")
+    flask_migrate.upgrade()
+    flask_migrate.check()
+    triggers = "SELECT tgname FROM pg_trigger WHERE tgname = 'gadgets_set_updated_at'"
+    with db.engine.connect() as connection:
+        print("triggers:", connection.scalars(text(triggers)).all())
+    flask_migrate.downgrade()
+    with db.engine.connect() as connection:
+        print("afterwards:", connection.scalar(text("SELECT to_regclass('gadgets')")))
+    flask_migrate.upgrade()
+    flask_migrate.check()
+    before = len([*Path("migrations/versions").glob("*.py")])
+    flask_migrate.migrate(message="Nothing")
+    print("written for nothing:", len([*Path("migrations/versions").glob("*.py")]) - before)
+"""
+
+
+class Copy:
+    """A copy of the project in a directory of its own, on a database of its own."""
+
+    def __init__(self, directory: Path, url: str) -> None:
+        self.directory = directory
+        self.url = url
+        for name in ("api", "migrations"):
+            shutil.copytree(PROJECT / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+        self.versions = {*(directory / "migrations" / "versions").glob("*.py")}
+
+    def run(self, program: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=self.directory,
+            env={"PATH": os.environ["PATH"], "DATABASE_URL": self.url, "LOG_LEVEL": "WARNING"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def written(self) -> str:
+        """The migration that was written."""
+        (path,) = {*(self.directory / "migrations" / "versions").glob("*.py")} - self.versions
+        return path.read_text()
+
+    def edit(self, path: str, before: str, after: str) -> None:
+        content = (self.directory / path).read_text()
+        assert before in content
+        (self.directory / path).write_text(content.replace(before, after, 1))
+
+
+@pytest.fixture
+def project(tmp_path, new_database):
+    return Copy(tmp_path, new_database())
+
+
+def test_a_new_model_becomes_a_table_with_its_rules_indexes_and_trigger(project):
+    folder = project.directory / "api" / "resources" / "gadgets"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "models.py").write_text(MODELS)
+    output = project.run(STEPS)
+    written = project.written()
+    for expected in (
+        "op.create_table(",
+        "ck_gadgets_name_length",
+        "ck_gadgets_colour_oneof",
+        "ck_gadgets_price_range",
+        "fk_gadgets_tag_id_tags",
+        "pk_gadgets",
+        "uq_gadgets_name_live",
+        "ix_gadgets_name_price",
+        "CREATE TRIGGER gadgets_set_updated_at BEFORE UPDATE ON gadgets",
+        "DROP TRIGGER gadgets_set_updated_at ON gadgets",
+    ):
+        assert expected in written
+    assert "api." not in written
+    assert "set_updated_at() RETURNS trigger" not in written
+    assert "triggers: ['gadgets_set_updated_at']" in output
+    assert "afterwards: None" in output
+    assert "written for nothing: 0" in output
+
+
+def test_a_changed_model_becomes_a_change_of_its_table(project):
+    project.edit(
+        "api/resources/tags/models.py",
+        "    products: Mapped",
+        "    colour: Mapped[str | None] = column(String(9), validators=[Length(min=2)])\n\n    products: Mapped",
+    )
+    project.edit(
+        "api/resources/tags/models.py",
+        '    __tablename__ = "tags"\n',
+        '    __tablename__ = "tags"\n    __table_args__ = (Index("ix_tags_name_colour", "name", "colour"),)\n',
+    )
+    project.edit("api/resources/tags/models.py", "import String", "import Index, String")
+    project.edit("api/resources/roles/models.py", "String(500)", "String(600)")
+    output = project.run(STEPS)
+    written = project.written()
+    for expected in ("add_column", "drop_column", "ck_tags_colour_length", "ix_tags_name_colour", "length=600"):
+        assert expected in written
+    assert "written for nothing: 0" in output
+
+
+def test_a_table_that_loses_its_timestamps_loses_its_trigger(project):
+    project.edit("api/resources/tags/models.py", "class Tag(IntIDModel, SoftDelete", "class Tag(_Key, SoftDelete")
+    project.edit(
+        "api/resources/tags/models.py",
+        "class Tag(",
+        "class _Key:\n    id: Mapped[int] = mapped_column(BigInteger, Identity(always=False), primary_key=True)\n\n\n"
+        "class Tag(",
+    )
+    project.edit("api/resources/tags/models.py", "import String", "import BigInteger, Identity, String")
+    project.edit(
+        "api/resources/tags/models.py", "import Mapped, relationship", "import Mapped, mapped_column, relationship"
+    )
+    project.edit("api/resources/tags/schemas.py", "    created_at = auto_field(dump_only=True)\n", "")
+    project.edit("api/resources/tags/schemas.py", "    updated_at = auto_field(dump_only=True)\n", "")
+    project.edit("api/resources/tags/routes.py", 'sorts=("name", "created_at")', 'sorts=("name",)')
+    project.run(STEPS)
+    written = project.written()
+    upgrade, downgrade = written.split("def downgrade")
+    assert "DROP TRIGGER tags_set_updated_at ON tags" in upgrade
+    assert upgrade.index("DROP TRIGGER") < upgrade.index("drop_column")
+    assert "CREATE TRIGGER tags_set_updated_at" in downgrade
+    assert downgrade.index("add_column") < downgrade.index("CREATE TRIGGER")

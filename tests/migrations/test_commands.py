@@ -1,0 +1,373 @@
+"""`flask db …`: forth and back, on empty and on filled databases, by one process or by several at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import flask_migrate
+import pytest
+from alembic.script import ScriptDirectory
+from sqlalchemy import func, select, text
+
+from api.extensions import db
+from tests.factories import OrderFactory, OrderItemFactory, ProductFactory, ProfileFactory, RoleFactory, TagFactory
+
+PROJECT = Path(__file__).resolve().parents[2]
+MIGRATIONS = str(PROJECT / "migrations")
+NOTHING = {"columns": [], "constraints": [], "indexes": [], "triggers": [], "functions": []}
+SCRIPTS = ScriptDirectory(MIGRATIONS)
+REVISIONS = [script.revision for script in reversed([*SCRIPTS.walk_revisions()])]
+HEAD = SCRIPTS.get_current_head()
+
+
+def current():
+    """The revision of the database, None where there is none."""
+    with db.engine.connect() as connection:
+        if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
+            return None
+        return connection.scalar(text("SELECT version_num FROM alembic_version"))
+
+
+def fill():
+    """At least one row in every table."""
+    ProfileFactory(user__roles=[RoleFactory()])
+    product = ProductFactory(tags=[TagFactory()])
+    OrderFactory(items=[OrderItemFactory.build(product=product)])
+    with db.engine.connect() as connection:
+        for table in db.metadata.sorted_tables:
+            assert connection.scalar(select(func.count()).select_from(table)) > 0, table.name
+
+
+# -- forth and back
+
+
+@pytest.mark.usefixtures("empty")
+def test_up_down_and_up_again_on_a_filled_database(inventory):
+    flask_migrate.upgrade()
+    made = inventory()
+    assert current() == HEAD
+    fill()
+
+    db.session.remove()
+    flask_migrate.downgrade(revision="base")
+    assert inventory() == NOTHING
+    assert current() is None
+
+    flask_migrate.upgrade()
+    assert inventory() == made
+    fill()
+
+
+@pytest.mark.usefixtures("empty")
+def test_each_migration_takes_back_exactly_what_it_does(inventory):
+    assert REVISIONS
+    for revision in REVISIONS:
+        before = inventory()
+        flask_migrate.upgrade(revision=revision)
+        after = inventory()
+        assert after != before, revision
+        flask_migrate.downgrade(revision="-1")
+        assert inventory() == before, revision
+        flask_migrate.upgrade(revision="+1")
+        assert inventory() == after, revision
+
+
+@pytest.mark.usefixtures("empty")
+def test_an_upgrade_of_what_is_up_to_date_does_nothing(inventory):
+    flask_migrate.upgrade()
+    fill()
+    before = inventory()
+    flask_migrate.upgrade()
+    assert inventory() == before
+    with db.engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM order_items")) == 1
+
+
+def test_the_migrations_have_one_head():
+    assert SCRIPTS.get_heads() == [HEAD]
+
+
+# -- the models and the migrations
+
+
+@pytest.mark.usefixtures("empty")
+def test_the_check_finds_the_migrations_complete():
+    flask_migrate.upgrade()
+    flask_migrate.check()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "ALTER TABLE tags DROP COLUMN deleted_at CASCADE",
+        "DROP INDEX ix_products_name_id",
+        "DROP INDEX uq_tags_name_live",
+        "ALTER TABLE products DROP CONSTRAINT ck_products_price_range",
+        "DROP TRIGGER tags_set_updated_at ON tags",
+        "DROP FUNCTION set_updated_at() CASCADE",
+        "ALTER TABLE products ALTER COLUMN price TYPE numeric(8, 2)",
+        "ALTER TABLE products ALTER COLUMN name DROP NOT NULL",
+        "ALTER TABLE profiles DROP CONSTRAINT uq_profiles_user_id",
+    ],
+)
+@pytest.mark.usefixtures("models_as_before")
+def test_the_check_finds_what_is_missing(migrated, damage):
+    with migrated.begin() as connection:
+        connection.execute(text(damage))
+    with pytest.raises(SystemExit):
+        flask_migrate.check()
+
+
+@pytest.fixture
+def models_as_before():
+    """Alembic attaches each CHECK that it finds missing once more to the models' own table."""
+    before = {table: set(table.constraints) for table in db.metadata.sorted_tables}
+    yield
+    for table, constraints in before.items():
+        table.constraints = constraints
+
+
+@pytest.fixture
+def migrated(empty):
+    """The engine of a migrated database."""
+    del empty
+    flask_migrate.upgrade()
+    return db.engine
+
+
+@pytest.mark.usefixtures("empty")
+def test_create_all_makes_the_same_as_the_migrations(inventory):
+    with pytest.warns(UserWarning, match="migrations do not know of"):
+        db.create_all()
+    made = inventory()
+    with db.engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    assert inventory() == NOTHING
+    flask_migrate.upgrade()
+    assert made == inventory()
+
+
+@pytest.mark.usefixtures("empty")
+def test_what_create_all_has_made_is_up_to_date_once_it_is_stamped():
+    with pytest.warns(UserWarning, match="flask db stamp head"):
+        db.create_all()
+    flask_migrate.stamp()
+    assert current() == HEAD
+    flask_migrate.check()
+
+
+# -- the commands
+
+
+PROGRAM = """
+import sys
+from api import create_app
+app = create_app()
+for command in sys.argv[1:]:
+    result = app.test_cli_runner().invoke(args=["db", *command.split()], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    print(result.output, end="")
+    print("=====")
+"""
+FIRST = REVISIONS[0]
+COMMANDS = {
+    "current before": "current",
+    "printed upgrade": "upgrade --sql",
+    "printed downgrade": f"downgrade {HEAD}:base --sql",
+    "current after printing": "current",
+    "one up": "upgrade +1",
+    "current after one up": "current",
+    "one down": "downgrade",
+    "current after one down": "current",
+    "up to a revision": f"upgrade {FIRST}",
+    "current after up to a revision": "current",
+    "up": "upgrade",
+    "current after up": "current",
+    "history": "history --indicate-current",
+    "verbose history": "history -v",
+    "shown": f"show {HEAD}",
+    "heads": "heads",
+    "check": "check",
+    "down to a revision": f"downgrade {FIRST}",
+    "current after down to a revision": "current",
+    "all the way down": "downgrade base",
+    "current after all the way down": "current",
+    "stamp": "stamp head",
+    "current after stamp": "current",
+}
+
+
+def environment(url, **variables):
+    """Of a process that works on the database at `url`."""
+    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TMPDIR"}}
+    return kept | {"DATABASE_URL": url, "LOG_LEVEL": "WARNING"} | variables
+
+
+@pytest.fixture(scope="module")
+def printed(new_database):
+    """What each of `COMMANDS` prints, run one after the other by a process of its own on an empty database."""
+    output = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *COMMANDS.values()],
+        cwd=PROJECT,
+        env=environment(new_database()),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stdout
+    return dict(zip(COMMANDS, output.split("=====\n"), strict=False))
+
+
+def test_current_tells_the_revision_and_whether_it_is_the_newest(printed):
+    assert printed["current before"] == ""
+    assert printed["current after up"] == f"{HEAD} (head)\n"
+
+
+def test_upgrade_and_downgrade_go_one_step(printed):
+    assert printed["current after one up"].split() == [FIRST]
+    assert printed["current after one down"] == ""
+
+
+def test_upgrade_and_downgrade_go_to_a_revision(printed):
+    assert printed["current after up to a revision"].split() == [FIRST]
+    assert printed["current after down to a revision"].split() == [FIRST]
+    assert printed["current after all the way down"] == ""
+
+
+def test_history_tells_what_there_is_and_where_the_database_is(printed):
+    assert f"{HEAD} (head) (current)" in printed["history"]
+    assert [revision for revision in REVISIONS if revision not in printed["history"]] == []
+    assert "Path: " in printed["verbose history"]
+    assert f"Rev: {HEAD} (head)" in printed["shown"]
+    assert printed["heads"] == f"{HEAD} (head)\n"
+
+
+def test_check_says_that_nothing_is_missing(printed):
+    assert "No new upgrade operations detected." in printed["check"]
+
+
+def test_stamp_sets_the_revision(printed):
+    assert printed["current after stamp"] == f"{HEAD} (head)\n"
+
+
+def test_sql_is_printed_instead_of_run(printed):
+    assert "CREATE TABLE products" in printed["printed upgrade"]
+    assert "DROP TABLE products" in printed["printed downgrade"]
+    assert printed["current after printing"] == ""
+
+
+@pytest.mark.usefixtures("empty")
+def test_stamp_makes_nothing(inventory):
+    flask_migrate.stamp()
+    assert current() == HEAD
+    assert inventory() == NOTHING
+
+
+# -- SQL instead of running it
+
+
+def offline(command, **arguments):
+    """What `--sql` prints."""
+    written = StringIO()
+    config = flask_migrate.current_app.extensions["migrate"].migrate.get_config(MIGRATIONS)
+    config.output_buffer = written
+    command(config, sql=True, **arguments)
+    return written.getvalue()
+
+
+@pytest.mark.usefixtures("empty")
+def test_the_printed_sql_makes_the_same_as_the_migrations(inventory):
+    script = offline(flask_migrate.command.upgrade, revision="head")
+    assert inventory() == NOTHING
+    connection = db.engine.raw_connection()
+    connection.cursor().execute(script)
+    connection.close()
+    printed = inventory()
+    assert current() == HEAD
+
+    script = offline(flask_migrate.command.downgrade, revision=f"{HEAD}:base")
+    connection = db.engine.raw_connection()
+    connection.cursor().execute(script)
+    connection.close()
+    assert inventory() == NOTHING
+
+    flask_migrate.upgrade()
+    assert inventory() == printed
+
+
+# -- several at once
+
+
+def upgrading(app, **variables):
+    """A process that upgrades the database of `app`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "flask", "--app", "api", "db", "upgrade"],
+        cwd=PROJECT,
+        env=environment(app.extensions["settings"].database_url, LOG_LEVEL="INFO", **variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_processes_that_upgrade_at_once_do_not_collide(empty):
+    processes = [upgrading(empty) for _ in range(3)]
+    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    assert current() == HEAD
+    assert sum(f"-> {HEAD}" in output for output in outputs) == 1
+
+
+LOCK = int(Path(MIGRATIONS, "env.py").read_text().partition("MIGRATION_LOCK = ")[2].partition("\n")[0])
+
+
+def test_a_process_waits_for_the_one_before_it_for_as_long_as_that_takes(empty):
+    with db.engine.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK})
+        connection.commit()
+        process = upgrading(empty, DB_LOCK_TIMEOUT_MS="50", DB_STATEMENT_TIMEOUT_MS="50")
+        waiting = text(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
+        )
+        while not connection.scalar(waiting):
+            connection.commit()
+            assert process.poll() is None, process.communicate()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK})
+        connection.commit()
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, output
+    assert current() == HEAD
+
+
+# -- how a migration runs
+
+
+@pytest.mark.usefixtures("empty")
+def test_a_migration_has_time_but_does_not_make_others_wait_for_long(versions):
+    names = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+    settings = ", ".join(f"current_setting('{name}') AS {name}" for name in names)
+    versions("aaa", f'    op.execute("CREATE TABLE seen AS SELECT {settings}")', "    pass", after=HEAD)
+    flask_migrate.upgrade(directory=versions.directory)
+    with db.engine.connect() as connection:
+        assert connection.execute(text("SELECT * FROM seen")).one() == ("5s", "1h", "0")
+        here = [connection.scalar(text(f"SHOW {name}")) for name in names]
+    assert here == ["5s", "15s", "30s"]
+
+
+def test_a_migration_that_fails_leaves_nothing_behind_and_lets_the_next_one_begin(migrated, inventory, versions):
+    versions("aaa", '    op.execute("CREATE TABLE half ()")\n    op.execute("nonsense")', "    pass", after=HEAD)
+    before = inventory()
+    with pytest.raises(Exception, match="nonsense"):
+        flask_migrate.upgrade(directory=versions.directory)
+    assert inventory() == before
+    assert current() == HEAD
+    with migrated.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")) == 0
+    flask_migrate.upgrade()

@@ -137,10 +137,11 @@ class Conditions:
 
     def _ordered(self, item: Filter, value: Any) -> Bool:
         bounds = [cast(self._bind(Text()), JSONB) for _ in item.values]
+        if item.operator == "between":
+            # Two numbers or two strings, and between those jsonb has nothing else.
+            return and_(value >= bounds[0], value <= bounds[1])
         # jsonb orders values of different types too; a number is never meant to be compared with a string.
         same_type = func.jsonb_typeof(value) == func.jsonb_typeof(bounds[0])
-        if item.operator == "between":
-            return and_(same_type, value >= bounds[0], value <= bounds[1])
         return and_(same_type, _COMPARISONS[item.operator](value, bounds[0]))
 
     def _listed(self, item: Filter, column: Any, type_: Any) -> Bool:

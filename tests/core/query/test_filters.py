@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -178,3 +179,128 @@ def test_nested_groups_find_the_rows_they_mean(check):
 def _fits_a_group(condition: Condition) -> bool:
     """A name inside a group holds none of the grammar's own characters."""
     return not set("=,()") & set(condition.name)
+
+
+# -- by example -------------------------------------------------------------------------------------------------------
+
+EXAMPLES: World = {
+    "owners": [
+        {"id": 1, "name": "Ada", "boss_id": None, "deleted_at": None},
+        {"id": 2, "name": "Bob", "boss_id": 1, "deleted_at": None},
+        {"id": 3, "name": "Ada", "boss_id": 1, "deleted_at": datetime(2026, 1, 1, tzinfo=UTC)},
+    ],
+    "labels": [
+        {"id": 1, "name": "new", "deleted_at": None},
+        {"id": 2, "name": "sale", "deleted_at": None},
+        {"id": 3, "name": "sale", "deleted_at": datetime(2026, 1, 1, tzinfo=UTC)},
+    ],
+    "things": [
+        {"id": 1, "title": "Blue Mug", "owner_id": 1, "document": {"a": 1}},
+        {"id": 2, "title": "blue", "owner_id": 2, "document": {"a": "1"}},
+        {"id": 3, "title": None, "owner_id": 3, "document": {"a": True}},
+        {"id": 4, "title": "50% off_", "owner_id": None, "document": {"a": [1, 2]}},
+        {"id": 5, "title": "", "owner_id": None, "document": {"a": {"b": 1}}},
+        {"id": 6, "title": "a\\b", "owner_id": None, "document": {"a": None}},
+        {"id": 7, "title": "50 off!", "owner_id": None, "document": {"a.b": "x", 'c"{%': "y"}},
+        {"id": 8, "title": "d", "owner_id": None, "document": None},
+    ],
+    "thing_labels": [
+        {"thing_id": 1, "label_id": 1},
+        {"thing_id": 1, "label_id": 2},
+        {"thing_id": 2, "label_id": 1},
+        {"thing_id": 3, "label_id": 3},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("title", "blue", [2]),
+        ("title__ne", "blue", [1, 3, 4, 5, 6, 7, 8]),
+        ("title__not_in", "blue,d", [1, 3, 4, 5, 6, 7]),
+        ("title__in", ",blue", [2, 5]),
+        ("title__icontains", "BLUE", [1, 2]),
+        ("title__icontains", "0% off_", [4]),
+        ("title__icontains", "\\", [6]),
+        ("title__startswith", "blue", [2]),
+        ("title__startswith", "50%", [4]),
+        ("title__like", "50% off_", [4, 7]),
+        ("title__like", "50\\% off\\_", [4]),
+        ("title__like", "B%", [1]),
+        ("title__ilike", "B%", [1, 2]),
+        ("title__is_null", "true", [3]),
+        ("title__is_null", "false", [1, 2, 4, 5, 6, 7, 8]),
+        ("not", "(title=blue)", [1, 3, 4, 5, 6, 7, 8]),
+        ("not", "(title=blue,id=2)", [1, 3, 4, 5, 6, 7, 8]),
+        ("or", "(title=blue,id__gt=7)", [2, 8]),
+        ("and", "(title__icontains=blue,id__lt=2)", [1]),
+    ],
+)
+def test_a_condition_on_a_column_finds(find, name, text, found):
+    assert find(name, text) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("owner.name", "Ada", [1]),
+        ("owner.name__ne", "Ada", [2, 3, 4, 5, 6, 7, 8]),
+        ("owner.name__is_null", "true", [3, 4, 5, 6, 7, 8]),
+        ("owner.name__is_null", "false", [1, 2]),
+        ("owner.boss.name", "Ada", [2]),
+        ("labels.name", "sale", [1]),
+        ("labels.name__ne", "sale", [2, 3, 4, 5, 6, 7, 8]),
+        ("labels.name__not_in", "new,sale", [3, 4, 5, 6, 7, 8]),
+        ("labels.name__is_null", "true", [3, 4, 5, 6, 7, 8]),
+        ("not", "(labels.name=new)", [3, 4, 5, 6, 7, 8]),
+        ("and", "(labels.name=new,labels.name=sale)", [1]),
+    ],
+)
+def test_a_condition_on_related_rows_finds(find, name, text, found):
+    assert find(name, text) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("document.a", "1", [1, 2]),
+        ("document.a", "1.0", [1]),
+        ("document.a", "true", [3]),
+        ("document.a__ne", "1", [3, 4, 5, 6, 7, 8]),
+        ("document.a__gt", "0", [1]),
+        ("document.a__gte", "true", [3]),
+        ("document.a__between", "0,9", [1]),
+        ("document.a__between", "0,z", [2]),
+        ("document.a__in", "1,true", [1, 2, 3]),
+        ("document.a__not_in", "1,true", [4, 5, 6, 7, 8]),
+        ("document.a__icontains", "1", [1, 2]),
+        ("document.a__is_null", "true", [6, 7, 8]),
+        ("document.a__contains", "1", [1, 4]),
+        ("document.a__contains", "[2]", [4]),
+        ("document.a__has_key", "b", [5]),
+        ("document.a.b", "1", [5]),
+        ("document.a.0", "1", [4]),
+        ("document.a.-1", "2", [4]),
+        ("document.a.0__ne", "1", [1, 2, 3, 5, 6, 7, 8]),
+        ('document.c"{%', "y", [7]),
+        ("document__has_key", "a.b", [7]),
+        ("document__contains", '{"a": {}}', [5]),
+        ("document__is_null", "true", [8]),
+    ],
+)
+def test_a_condition_inside_a_document_finds(find, name, text, found):
+    assert find(name, text) == found
+
+
+@pytest.fixture
+def find(thing_reader, thing_scratch):
+    """Keys of the example things that a condition finds."""
+
+    def found(name: str, text: str) -> list[int]:
+        with thing_scratch() as session:
+            store(session, Base.metadata, EXAMPLES)
+            plan = parse_list([(name, text), ("fields", "id")], ALLOWED, CursorCodec("secret"))
+            return [item["id"] for item in json.loads(thing_reader.page(session.connection(), plan).items)]
+
+    return found

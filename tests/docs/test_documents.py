@@ -381,6 +381,7 @@ class Terminal:
         options = curl_arguments().parse_args(shlex.split(expanded)[1:])
         assert not re.search(r"[ \"<>{}\[\]]", options.url), f"not for curl: {options.url}"
         path, _, query = re.sub(r"^http://127\.0\.0\.1:8000", "", options.url).partition("?")
+        assert all(header.isprintable() for header in options.header), options.header
         headers = [tuple(re.split(r": *", header, maxsplit=1)) for header in options.header]
         if options.get:
             pairs = (item.partition("=") for item in options.data_urlencode)

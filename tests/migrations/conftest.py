@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+from flask_migrate import upgrade
 from sqlalchemy import make_url, text
 
 from api.app import create_app
@@ -45,13 +46,13 @@ def _server_connection(url):
 
 @pytest.fixture(scope="module")
 def new_database(settings):
-    """`new_database()`: the URL of an empty database on the server of this run."""
+    """`new_database()`: the URL of an empty database on the server of this run, or of a copy of another one."""
     made = []
 
-    def make():
+    def make(copy_of="template0"):
         name = f"migrated_{next(_number)}"
         with _server_connection(settings.database_url) as cursor:
-            cursor.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+            cursor.execute(f"CREATE DATABASE {name} TEMPLATE {copy_of}")
         made.append(name)
         return make_url(settings.database_url).set(database=name).render_as_string(hide_password=False)
 
@@ -61,14 +62,35 @@ def new_database(settings):
             cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.fixture
-def empty(settings, new_database):
-    """An application on an empty database, within its context."""
-    app = create_app(replace(settings, database_url=new_database()))
+@contextmanager
+def _application(settings, url):
+    app = create_app(replace(settings, database_url=url))
     with app.app_context():
         yield app
         db.session.remove()
         db.engine.dispose()
+
+
+@pytest.fixture
+def empty(settings, new_database):
+    """An application on an empty database, within its context."""
+    with _application(settings, new_database()) as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def template(settings, new_database):
+    """The name of a database that has all migrations."""
+    with _application(settings, new_database()):
+        upgrade()
+        return db.engine.url.database
+
+
+@pytest.fixture
+def migrated(settings, new_database, template):
+    """An application on a database that has all migrations, within its context."""
+    with _application(settings, new_database(copy_of=template)) as app:
+        yield app
 
 
 @pytest.fixture

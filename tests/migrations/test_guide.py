@@ -15,14 +15,13 @@ from tests.factories import ProductFactory, UserFactory
 
 HEAD = ScriptDirectory(str(Path(__file__).resolve().parents[2] / "migrations")).get_current_head()
 
-pytestmark = pytest.mark.usefixtures("migrated")
+pytestmark = pytest.mark.usefixtures("shop")
 
 
 @pytest.fixture
-def migrated(empty):
-    """A migrated database with a product and two users."""
-    del empty
-    flask_migrate.upgrade()
+def shop(migrated):
+    """A product and two users."""
+    del migrated
     ProductFactory(name="Mug")
     for name in ("ada", "grace"):
         UserFactory(username=name)

@@ -242,6 +242,27 @@ def test_a_mistake_of_ours_is_not_dressed_up_as_the_client_s(statement):
     refused(text(statement), ProgrammingError)
 
 
+def test_a_value_that_the_driver_cannot_send_is_a_mistake_of_ours(session):
+    with pytest.raises(ProgrammingError, match="can't adapt"), db.transaction():
+        session.execute(text("SELECT :value"), {"value": object()})
+
+
+@pytest.mark.parametrize(
+    ("constraint", "error"),
+    [
+        ("UNIQUE (n)", ConflictError),
+        ("EXCLUDE (n WITH =)", ConflictError),
+        ("CHECK (n < 0)", InvalidError),
+    ],
+)
+def test_a_constraint_that_the_models_do_not_know_points_nowhere(session, constraint, error):
+    with pytest.raises(error) as caught, db.transaction():
+        session.execute(text(f"CREATE TEMPORARY TABLE unknown (n int, {constraint}) ON COMMIT DROP"))
+        session.execute(text("INSERT INTO unknown VALUES (1), (1)"))
+    assert set(pointers(caught.value)) <= {None}
+    assert "unknown" not in caught.value.detail
+
+
 def test_no_detail_shows_sql_a_constraint_or_another_s_value():
     UserFactory(username="secret-name", email="secret@example.com")
     statement = insert(User).values(username="SECRET-NAME", email="other@example.com")

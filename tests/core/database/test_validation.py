@@ -12,8 +12,10 @@ from sqlalchemy import CheckConstraint, Integer, MetaData, Numeric, String, Text
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
+from api.core.database.indexes import unique_among_live
+from api.core.database.mixins import SoftDeleteMixin
 from api.core.database.model import NAMING_CONVENTION, IntIDModel
-from api.core.database.types import column
+from api.core.database.types import JSONDocument, column
 from api.core.database.validation import messages, validators_of
 from api.core.errors import InvalidError
 from api.extensions import db
@@ -34,7 +36,7 @@ def _even(number):
         raise ValidationError({"nested": ["Must be even.", ["Must not be odd."]]})
 
 
-class Gadget(IntIDModel, _Scratch):
+class Gadget(IntIDModel, SoftDeleteMixin, _Scratch):
     """One column for each kind of rule."""
 
     __tablename__ = "gadgets"
@@ -48,6 +50,11 @@ class Gadget(IntIDModel, _Scratch):
     places: Mapped[int | None] = column(Integer, validators=[Range(max=8), _even])
     plain: Mapped[str | None] = column(String(4))
     renamed_: Mapped[int | None] = column("renamed", Integer, validators=[Range(min=1)])
+    document: Mapped[dict[str, Any] | None] = column(JSONDocument, validators=[Length(max=1)])
+    boundless: Mapped[str | None] = column(Text, validators=[Length(min=0), Range()])
+
+
+unique_among_live(Gadget.__table__.c.plain)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +92,7 @@ BROKEN: list[tuple[str, Any, str, str]] = [
     ("plain", "12345", "/plain", "Longer than maximum length 4."),
     ("plain", "a\0b", "/plain", "Must not contain the NUL character."),
     ("renamed_", 0, "/renamed", "Must be greater than or equal to 1."),
+    ("document", {"a": 1, "b": 2}, "/document", "Longer than maximum length 1."),
 ]
 
 
@@ -208,6 +216,21 @@ def test_messages_can_be_asked_for_without_a_row():
         "Must not be odd.",
     ]
     assert [*messages(Gadget.__table__.c.places, 8)] == []
+
+
+# -- unique among live rows
+
+
+def test_a_value_is_unique_among_live_rows_and_its_case_counts_unless_said_otherwise(scratch):
+    first = Gadget(plain="same")
+    scratch.add_all([first, Gadget(plain="SAME")])
+    scratch.flush()
+    first.soft_delete()
+    scratch.add(Gadget(plain="same"))
+    scratch.flush()
+    scratch.add(Gadget(plain="same"))
+    with pytest.raises(IntegrityError, match="uq_gadgets_plain_live"):
+        scratch.flush()
 
 
 # -- the models' own rules

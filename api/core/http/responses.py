@@ -74,7 +74,7 @@ def _page_url(pairs: Sequence[tuple[str, str]], number: int | None) -> str | Non
 
 def _url(pairs: Sequence[tuple[str, str]], name: str, value: str) -> str:
     kept = [pair for pair in pairs if pair[0] not in _PLACE_PARAMETERS]
-    return f"{request.path}?{urlencode([*kept, (name, value)])}"
+    return f"{request.script_root}{request.path}?{urlencode([*kept, (name, value)])}"
 
 
 def _json(url: str | None) -> str:

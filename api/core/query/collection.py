@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from marshmallow import fields
@@ -32,7 +32,7 @@ _KINDS: dict[type, Kind] = {
 }
 # The two others are subclasses of Integer.
 _BITS: dict[type, int] = {SmallInteger: 16, BigInteger: 64, Integer: 32}
-_SCHEMAS_KEPT = 1000
+SCHEMAS_KEPT = 64
 
 
 class Collection:
@@ -64,7 +64,7 @@ class Collection:
         self._full = schema()
         self._includes = frozenset(prefix for include in includes for prefix in _prefixes(include))
         self._default_sort = Sort(tuple(default_sort.removeprefix("-").split(".")), default_sort.startswith("-"))
-        self._schemas: dict[tuple[tuple[str, ...], tuple[str, ...]], Schema] = {}
+        self._schema_of = lru_cache(SCHEMAS_KEPT)(self._make_schema)
         self._attributes: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._check_forms()
         self._filters = self._filter_rules(filters)
@@ -91,13 +91,7 @@ class Collection:
 
     def schema_for(self, plan: QueryPlan) -> Schema:
         """The schema that shows what `plan` asks for; its `dump` is the reference for the SQL."""
-        key = (plan.fields, plan.include)
-        found = self._schemas.get(key)
-        if found is None:
-            found = self.schema(only=self._names_for(plan))
-            if len(self._schemas) < _SCHEMAS_KEPT:
-                self._schemas[key] = found
-        return found
+        return self._schema_of(plan.fields, plan.include)
 
     def attributes_of(self, path: tuple[str, ...]) -> tuple[str, ...]:
         """The attributes that the names in the path of a filter or sort key stand for."""
@@ -175,12 +169,12 @@ class Collection:
             names |= {f"{include}.{name}": ".".join([*own, last]) for name, last in _own_names(schema)}
         return names
 
-    def _names_for(self, plan: QueryPlan) -> list[str]:
+    def _make_schema(self, names: tuple[str, ...], include: tuple[str, ...]) -> Schema:
         chosen: list[str] = []
-        for place in ("", *plan.include):
-            sparse = [name for name in plan.fields if name.rpartition(".")[0] == place]
+        for place in ("", *include):
+            sparse = [name for name in names if name.rpartition(".")[0] == place]
             chosen += sparse or [name for name in self._selectable if name.rpartition(".")[0] == place]
-        return [self._selectable[name] for name in chosen]
+        return self.schema(only=[self._selectable[name] for name in chosen])
 
 
 def _prefixes(path: str) -> Iterator[str]:

@@ -27,7 +27,7 @@ def test_every_comparable_field_of_the_schema_can_be_filtered_by():
     own = {name for name in ALLOWED.filters if "." not in name}
     assert own == {
         *("id", "small", "number", "rank", "price", "ratio", "title", "flag", "moment", "day", "token", "ordinal"),
-        *("document", "deleted_at"),
+        *("double", "document", "deleted_at"),
     }
 
 
@@ -55,6 +55,7 @@ def test_an_embed_allows_those_that_lead_to_it_and_the_fields_of_all_of_them():
         ("small", FieldRule("small", Kind.INTEGER, nullable=True, minimum=-(2**15), maximum=2**15 - 1)),
         ("rank", FieldRule("rank", Kind.INTEGER, nullable=False, minimum=-(2**31), maximum=2**31 - 1)),
         ("id", FieldRule("id", Kind.INTEGER, nullable=False, minimum=-(2**63), maximum=2**63 - 1)),
+        ("double", FieldRule("double", Kind.INTEGER, nullable=True, minimum=-(2**31), maximum=2**31 - 1)),
         ("price", FieldRule("price", Kind.DECIMAL, nullable=True)),
         ("ratio", FieldRule("ratio", Kind.NUMBER, nullable=True)),
         ("moment", FieldRule("moment", Kind.TIMESTAMP, nullable=True)),

@@ -108,6 +108,19 @@ def test_any_group_is_a_page_or_a_problem_that_names_the_parameter(client, resou
     run()
 
 
+@pytest.mark.usefixtures("shop")
+def test_any_view_of_one_row_is_the_row_or_a_problem_that_names_the_parameter(client, resources):
+    @settings(max_examples=80, deadline=None)
+    @given(data=st.data())
+    def run(data):
+        name = data.draw(st.sampled_from(sorted(resources)))
+        key = client.get(f"{API_PREFIX}/{name}").json["items"][0]["id"]
+        pairs = data.draw(st.lists(st.tuples(names(resources[name]), texts), min_size=1, max_size=3))
+        assert_answered(client.get(f"{API_PREFIX}/{name}/{key}?{urlencode(pairs)}"), pairs)
+
+    run()
+
+
 @pytest.mark.parametrize(
     "raw", ["name=%ff", "%ff=1", "name=%ed%a0%80", "name=%c0%80", "name=" + quote("é", encoding="latin1")]
 )

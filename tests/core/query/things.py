@@ -13,6 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from api.core.database.mixins import SoftDeleteMixin
 from api.core.database.types import JSONDocument, UTCDateTime
+from api.core.http import fields
 from api.core.http.schema import BaseSchema, Embed, auto_field
 from api.core.query.collection import Collection
 
@@ -176,6 +177,7 @@ class ThingSchema(BaseSchema):
     day = auto_field()
     token = auto_field()
     ordinal = auto_field()
+    double = fields.Integer()
     document = auto_field("document_")
     deleted_at = auto_field()
     owner = Embed(OwnerSchema)
@@ -191,6 +193,6 @@ def things() -> Collection:
         Thing,
         ThingSchema,
         filters=("owner.name", "owner.boss.name", "note.text", "parts.size", "labels.name"),
-        sorts=("number", "rank", "price", "title", "moment", "owner.name", "owner.boss.name", "note.text"),
+        sorts=("number", "rank", "double", "price", "title", "moment", "owner.name", "owner.boss.name", "note.text"),
         includes=("owner.boss", "note", "parts", "labels"),
     )

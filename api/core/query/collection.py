@@ -97,48 +97,47 @@ class Collection:
         """The attributes that the names in the path of a filter or sort key stand for."""
         return self._attributes[path]
 
-    def rule_of(self, name: str) -> FieldRule:
-        """What is known of the field `name`, dots going through relations.
+    # -- the declaration ------------------------------------------------------------------------------------------
 
-        Raises:
-            ValueError: when the schema does not make it public, or it is of no kind that can be compared.
-        """
-        *relations, last = name.split(".")
-        schema, model = self._full, self.model
-        attributes = []
+    def _check_forms(self) -> None:
+        check_forms(self._full, self.model)
+        for include in sorted(self._includes):
+            schema, model, _ = self._at(include.split("."))
+            check_forms(schema, model)
+
+    def _at(self, relations: Sequence[str]) -> tuple[Schema, type[Any], list[Any]]:
+        """The schema and model that `relations` lead to, and the fields on the way."""
+        schema, model, way = self._full, self.model, []
         for relation in relations:
-            field = _embed(schema, relation, name)
-            attributes.append(attribute_of(field))
-            schema, model = field.schema, related_model(relationship_of(model, attributes[-1]))
+            field: Any = dumped_fields(schema).get(relation)
+            if field is None or not is_embed(field):
+                raise _not_public(schema, relation)
+            way.append(field)
+            schema, model = field.schema, related_model(relationship_of(model, attribute_of(field)))
+        return schema, model, way
+
+    def _declared(self, name: str) -> FieldRule:
+        """What is known of the field `name`, whose attributes are kept for the statements."""
+        *relations, last = name.split(".")
+        schema, model, way = self._at(relations)
         field = dumped_fields(schema).get(last)
         if field is None or is_embed(field):
-            raise _not_public(schema, name)
-        self._attributes[*relations, last] = (*attributes, attribute_of(field))
+            raise _not_public(schema, last)
+        self._attributes[*relations, last] = tuple(attribute_of(step) for step in (*way, field))
         rule = _rule(name, field, model, nullable_above=bool(relations))
         if rule is None:
             message = f"{self.name}: {name!r} is a {type(field).__name__}, which cannot be compared"
             raise ValueError(message)
         return rule
 
-    # -- the declaration ------------------------------------------------------------------------------------------
-
-    def _check_forms(self) -> None:
-        check_forms(self._full, self.model)
-        for include in sorted(self._includes):
-            schema, model = self._full, self.model
-            for relation in include.split("."):
-                field = _embed(schema, relation, include)
-                schema, model = field.schema, related_model(relationship_of(model, attribute_of(field)))
-            check_forms(schema, model)
-
     def _filter_rules(self, declared: Sequence[str]) -> dict[str, FieldRule]:
         own = {name: field for name, field in dumped_fields(self._full).items() if not is_embed(field)}
         comparable = [name for name, field in own.items() if _rule(name, field, self.model) is not None]
-        return {name: self.rule_of(name) for name in (*comparable, *declared)}
+        return {name: self._declared(name) for name in (*comparable, *declared)}
 
     def _sort_keys(self, names: set[str]) -> frozenset[str]:
         for name in names:
-            if self.rule_of(name).kind is Kind.JSON:
+            if self._declared(name).kind is Kind.JSON:
                 message = f"{self.name}: {name!r} is JSON and has no order"
                 raise ValueError(message)
             self._check_to_one(tuple(name.split(".")))
@@ -161,12 +160,9 @@ class Collection:
         """All fields that can be shown, and the schemas' own names of them, which differ by `data_key`."""
         names = dict(_own_names(self._full))
         for include in self._includes:
-            schema, own = self._full, []
-            for relation in include.split("."):
-                field = _embed(schema, relation, include)
-                schema = field.schema
-                own.append(str(field.name))
-            names |= {f"{include}.{name}": ".".join([*own, last]) for name, last in _own_names(schema)}
+            schema, _, way = self._at(include.split("."))
+            prefix = ".".join(str(field.name) for field in way)
+            names |= {f"{include}.{name}": f"{prefix}.{own}" for name, own in _own_names(schema)}
         return names
 
     def _make_schema(self, names: tuple[str, ...], include: tuple[str, ...]) -> Schema:
@@ -184,14 +180,7 @@ def _prefixes(path: str) -> Iterator[str]:
 
 
 def _not_public(schema: Schema, name: str) -> ValueError:
-    return ValueError(f"{type(schema).__name__} has no public field for {name!r}")
-
-
-def _embed(schema: Schema, relation: str, name: str) -> Any:
-    field = dumped_fields(schema).get(relation)
-    if field is None or not is_embed(field):
-        raise _not_public(schema, name)
-    return field
+    return ValueError(f"{type(schema).__name__} has no public field or relation {name!r} to be used like this")
 
 
 def _own_names(schema: Schema) -> Iterator[tuple[str, str]]:

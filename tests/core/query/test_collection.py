@@ -73,13 +73,13 @@ def test_a_field_is_compared_as_its_column_is(name, rule):
 @pytest.mark.parametrize("name", ["owner_id", "document_", "owner", "parts", "id.id", "owner.id", "nothing", ""])
 def test_what_the_schema_does_not_show_cannot_be_declared(name):
     for declaration in ({"filters": (name,)}, {"sorts": (name,)}, {"default_sort": name}):
-        with pytest.raises(ValueError, match=r"(Thing|Owner)Schema has no public field"):
+        with pytest.raises(ValueError, match=r"(Thing|Owner)Schema has no public field or relation"):
             Collection("things", Thing, ThingSchema, **declaration)
 
 
 @pytest.mark.parametrize("name", ["id", "nothing", "owner.nothing", "parts.size"])
 def test_what_is_no_relation_cannot_be_embedded(name):
-    with pytest.raises(ValueError, match="Schema has no public field for"):
+    with pytest.raises(ValueError, match="Schema has no public field or relation"):
         Collection("things", Thing, ThingSchema, includes=(name,))
 
 
@@ -87,6 +87,12 @@ def test_what_is_no_relation_cannot_be_embedded(name):
 def test_what_has_no_single_place_in_an_order_cannot_be_sorted_by(name, reason):
     with pytest.raises(ValueError, match=reason):
         Collection("things", Thing, ThingSchema, sorts=(name,))
+
+
+def test_no_resource_can_be_asked_for_a_password(resources):
+    for resource in resources.values():
+        allowed = resource.collection.allow_list(Limits())
+        assert not [name for name in {*allowed.filters, *allowed.sorts, *allowed.fields} if "password" in name]
 
 
 class Base(DeclarativeBase):

@@ -94,8 +94,8 @@ def test_create_refuses_a_value_that_is_taken(products, data):
     assert pointers(caught.value) == ["/sku"]
 
 
-def test_a_parent_that_is_referred_to_cannot_be_deleted_until_the_transaction_ends(products, data):
-    products.create(data)
+def test_a_parent_cannot_be_deleted_between_the_check_that_it_is_there_and_the_insert(products, data):
+    products.prepared(data)
     with Session(db.engine) as other:
         other.execute(text("SET lock_timeout = '50ms'"))
         with pytest.raises(Exception, match="lock timeout"):

@@ -252,7 +252,8 @@ def _behind(keys: list[_SortKey], position: Position) -> ColumnElement[bool]:
         return left < right if keys[0].descending != position.backward else left > right
     alternatives = []
     for number, key in enumerate(keys):
-        ties = [_equal(keys[i], values[i]) for i in range(number)]
+        # For None, SQLAlchemy writes IS NULL.
+        ties = [keys[i].expression == values[i] for i in range(number)]
         alternatives.append(and_(*ties, _after(key, values[number], backward=position.backward)))
     return and_(_not_before(keys[0], values[0], backward=position.backward), or_(*alternatives))
 
@@ -264,10 +265,6 @@ def _not_before(key: _SortKey, value: Any, *, backward: bool) -> ColumnElement[b
     descending = key.descending != backward
     bound: ColumnElement[bool] = key.expression <= value if descending else key.expression >= value
     return bound
-
-
-def _equal(key: _SortKey, value: Any) -> ColumnElement[bool]:
-    return key.expression.is_(None) if value is None else key.expression == value
 
 
 def _after(key: _SortKey, value: Any, *, backward: bool) -> ColumnElement[bool]:

@@ -27,13 +27,13 @@ def test_every_comparable_field_of_the_schema_can_be_filtered_by():
     own = {name for name in ALLOWED.filters if "." not in name}
     assert own == {
         *("id", "small", "number", "rank", "price", "ratio", "title", "flag", "moment", "day", "token", "ordinal"),
-        *("double", "document", "deleted_at"),
+        *("top", "document", "deleted_at"),
     }
 
 
 def test_fields_of_relations_can_be_filtered_by_where_they_are_declared():
     assert {name for name in ALLOWED.filters if "." in name} == {
-        *("owner.name", "owner.boss.name", "note.text", "parts.size", "labels.name"),
+        *("owner.name", "owner.boss.name", "note.text", "parts.id", "parts.size", "labels.name"),
     }
 
 
@@ -55,7 +55,7 @@ def test_an_embed_allows_those_that_lead_to_it_and_the_fields_of_all_of_them():
         ("small", FieldRule("small", Kind.INTEGER, nullable=True, minimum=-(2**15), maximum=2**15 - 1)),
         ("rank", FieldRule("rank", Kind.INTEGER, nullable=False, minimum=-(2**31), maximum=2**31 - 1)),
         ("id", FieldRule("id", Kind.INTEGER, nullable=False, minimum=-(2**63), maximum=2**63 - 1)),
-        ("double", FieldRule("double", Kind.INTEGER, nullable=True, minimum=-(2**31), maximum=2**31 - 1)),
+        ("top", FieldRule("top", Kind.BOOLEAN, nullable=True)),
         ("price", FieldRule("price", Kind.DECIMAL, nullable=True)),
         ("ratio", FieldRule("ratio", Kind.NUMBER, nullable=True)),
         ("moment", FieldRule("moment", Kind.TIMESTAMP, nullable=True)),
@@ -63,6 +63,7 @@ def test_an_embed_allows_those_that_lead_to_it_and_the_fields_of_all_of_them():
         ("token", FieldRule("token", Kind.UUID, nullable=True)),
         ("flag", FieldRule("flag", Kind.BOOLEAN, nullable=True)),
         ("document", FieldRule("document", Kind.JSON, nullable=True)),
+        ("parts.id", FieldRule("parts.id", Kind.INTEGER, nullable=True, minimum=-(2**63), maximum=2**63 - 1)),
         ("parts.size", FieldRule("parts.size", Kind.INTEGER, nullable=True, minimum=-(2**31), maximum=2**31 - 1)),
     ],
 )

@@ -47,7 +47,10 @@ def test_nothing_is_counted_unless_asked_for(total):
 
 @pytest.mark.parametrize(
     "page",
-    [Page(2), Page(20), Page(2, offset=2), Page(2, offset=4), Page(2, offset=8), Page(2, Position(("1",)))],
+    [
+        *(Page(2), Page(20), Page(1, offset=1), Page(2, offset=2), Page(2, offset=4), Page(2, offset=8)),
+        *(Page(2, Position(("1",))), Page(2, Position(("999999999",))), Page(2, Position(backward=True))),
+    ],
     ids=str,
 )
 def test_the_exact_count_is_the_same_on_every_page(total, page):

@@ -64,7 +64,7 @@ def world(rows: list[dict[str, Any]]) -> World:
 @st.composite
 def sorts(draw: st.DrawFn) -> tuple[Sort, ...]:
     """Up to three keys in any direction, and the primary key."""
-    names = draw(st.lists(st.sampled_from([*VALUES, *RELATED, "note.text", "double"]), unique=True, max_size=3))
+    names = draw(st.lists(st.sampled_from([*VALUES, *RELATED, "note.text", "top"]), unique=True, max_size=3))
     return tuple(Sort(tuple(name.split(".")), draw(st.booleans())) for name in [*names, "id"])
 
 
@@ -74,7 +74,7 @@ def in_order(data: World, sort: tuple[Sort, ...]) -> list[int]:
 
     def key(row: dict[str, Any], name: str) -> tuple[bool, Any]:
         value = RELATED[name].get(row["owner_id"]) if name in RELATED else row.get(name)
-        value = {"note.text": notes.get(row["id"]), "double": row["rank"] * 2}.get(name, value)
+        value = {"note.text": notes.get(row["id"]), "top": row["rank"] == 0}.get(name, value)
         return value is None, 0 if value is None else value
 
     rows = data["things"]

@@ -83,9 +83,9 @@ class Thing(SoftDeleteMixin, Base):
     labels: Mapped[list[Label]] = relationship("Label", secondary=thing_labels, order_by="Label.name, Label.id.desc()")
 
     @hybrid_property
-    def double(self) -> int:
-        """Twice the rank."""
-        return self.rank * 2
+    def top(self) -> bool:
+        """Whether nothing ranks before it."""
+        return self.rank == 0
 
 
 class Part(SoftDeleteMixin, Base):
@@ -177,7 +177,7 @@ class ThingSchema(BaseSchema):
     day = auto_field()
     token = auto_field()
     ordinal = auto_field()
-    double = fields.Integer()
+    top = fields.Boolean()
     document = auto_field("document_")
     deleted_at = auto_field()
     owner = Embed(OwnerSchema)
@@ -192,7 +192,7 @@ def things() -> Collection:
         "things",
         Thing,
         ThingSchema,
-        filters=("owner.name", "owner.boss.name", "note.text", "parts.size", "labels.name"),
-        sorts=("number", "rank", "double", "price", "title", "moment", "owner.name", "owner.boss.name", "note.text"),
+        filters=("owner.name", "owner.boss.name", "note.text", "parts.id", "parts.size", "labels.name"),
+        sorts=("number", "rank", "top", "price", "title", "moment", "owner.name", "owner.boss.name", "note.text"),
         includes=("owner.boss", "note", "parts", "labels"),
     )

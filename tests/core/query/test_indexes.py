@@ -1,0 +1,67 @@
+"""A page starts at its place in an index, instead of being sorted and counted off."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import text
+
+from api.core.query.plan import Filter, Page, Position, QueryPlan, Sort
+from api.core.query.statement import StatementCache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MANY_ROWS = """
+WITH category AS (INSERT INTO categories (name) VALUES ('c') RETURNING id)
+INSERT INTO products (sku, name, price, category_id, metadata)
+SELECT n, n, n / 100.0, category.id, json_build_object('colour', n) FROM category, generate_series(1, 5000) AS n
+"""
+
+
+@pytest.fixture
+def looked_up(resources, scratch):
+    """The conditions that PostgreSQL looks up in an index for a plan, among many rows."""
+
+    def of(plan: QueryPlan) -> list[str]:
+        statement = StatementCache(resources["products"].collection).statement(plan)
+        parameters = {**statement.constants, **plan.binds()}
+        with scratch() as session:
+            session.execute(text(MANY_ROWS))
+            session.execute(text("ANALYZE products"))
+            explained = session.connection().exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement.text}", parameters)
+            return list(_index_conditions(explained.scalar_one()[0]["Plan"]))
+
+    return of
+
+
+def _index_conditions(node: dict[str, Any]) -> Iterator[str]:
+    if "Index Cond" in node:
+        yield node["Index Cond"]
+    for inner in node.get("Plans", ()):
+        yield from _index_conditions(inner)
+
+
+def by_price(*, descending: bool = False, backward: bool = False) -> QueryPlan:
+    """A page behind or before the product 7, at 1.00."""
+    position = Position(("1.00", "7"), backward=backward)
+    return QueryPlan(sort=(Sort(("price",), descending), Sort(("id",))), page=Page(5, position))
+
+
+def test_keys_of_one_direction_are_compared_as_a_row(looked_up):
+    assert looked_up(by_price()) == ["(ROW(price, id) > ROW(1.00::numeric(10,2), '7'::bigint))"]
+
+
+def test_a_page_before_another_is_the_same_comparison_the_other_way(looked_up):
+    assert looked_up(by_price(backward=True)) == ["(ROW(price, id) < ROW(1.00::numeric(10,2), '7'::bigint))"]
+
+
+def test_keys_of_mixed_directions_begin_at_the_first_one(looked_up):
+    assert looked_up(by_price(descending=True)) == ["(price <= 1.00::numeric(10,2))"]
+
+
+def test_equality_inside_a_document_is_looked_up(looked_up):
+    red = Filter(("metadata",), "eq", ("5",), ("colour",))
+    plan = QueryPlan(where=(red,), sort=(Sort(("id",)),), page=Page(5))
+    assert looked_up(plan) == ["(metadata @> '{\"colour\": 5}'::jsonb)"]

@@ -90,8 +90,12 @@ imports: $(VENV)/.dev ## the rules of who may import whom
 	@$(VENV)/bin/lint-imports
 
 squawk: $(VENV)/.dev ## migrations that would lock or break a busy database
-	@$(OFFLINE) $(FLASK) db upgrade --sql > $(VENV)/migrations.sql
-	@$(VENV)/bin/squawk $(VENV)/migrations.sql
+	@rm -rf $(VENV)/migrations && mkdir $(VENV)/migrations
+	@$(OFFLINE) $(FLASK) db upgrade --sql > $(VENV)/migrations/all.txt
+	@# A file for each: in one, every table would look new, and so empty and unused.
+	@grep -vxE 'BEGIN;|COMMIT;' $(VENV)/migrations/all.txt | awk -v folder=$(VENV)/migrations '/^-- Running upgrade/ {file = folder "/" ++n ".sql"; printf "%s", head > file} \
+		!n {head = head $$0 "\n"} n {print > file}'
+	@$(VENV)/bin/squawk $(VENV)/migrations/*.sql
 
 migration-check: $(VENV)/.dev ## models without a migration
 	@rm -rf instance/check

@@ -8,8 +8,8 @@ from dataclasses import replace
 from flask import Flask
 
 from api import cli, registry
-from api.config import Settings
-from api.core.database.embedded import EmbeddedPostgres
+from api.config import ConfigurationError, Settings
+from api.core.database.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from api.core.http import documentation, error_handlers, health, metrics, request_log
 from api.core.http.blueprint import LIMITS
 from api.core.http.openapi import create_api
@@ -75,7 +75,10 @@ def _with_database(app: Flask, settings: Settings) -> Settings:
     if settings.database_url:
         return settings
     server = EmbeddedPostgres(settings.instance_path / "postgres")
-    url = server.start()
+    try:
+        url = server.start()
+    except EmbeddedPostgresError as error:
+        raise ConfigurationError(str(error)) from error
     # The last process that uses the server stops it, whichever had started it.
     atexit.register(server.stop)
     app.extensions["embedded_postgres"] = server

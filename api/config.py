@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 from dotenv import dotenv_values
 from environs import Env, EnvError, validate
 from sqlalchemy.engine import make_url
@@ -20,8 +21,8 @@ DEVELOPMENT_SECRETS = frozenset({"development-only-secret-key", "postgres", "adm
 MINIMUM_SECRET_LENGTH = 32
 
 
-class ConfigurationError(Exception):
-    """A setting is wrong; the message names the variable and what is valid."""
+class ConfigurationError(click.ClickException):
+    """A setting is wrong; the message names the variable and what is valid. `flask` shows it in one line."""
 
 
 @dataclass(frozen=True)

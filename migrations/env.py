@@ -1,11 +1,15 @@
 """How `flask db …` runs: over the application's own engine, under one lock, with timeouts that spare the service."""
 
 import logging
+import time
+from contextlib import contextmanager
 
 import sqlalchemy as sa
 from alembic import context
+from alembic.util import CommandError
 from flask import current_app
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 import api.core.database.autogenerate  # noqa: F401 - teaches autogenerate our triggers
 from api.core.database.types import UTCDateTime
@@ -13,11 +17,10 @@ from api.core.database.types import UTCDateTime
 # Any number that nothing else in this database takes an advisory lock on.
 MIGRATION_LOCK = 5_243_181_427
 # A migration that waits for a lock makes everybody queue up behind it; better that it gives up and is run again.
-TIMEOUTS = "SET lock_timeout = '5s'; SET statement_timeout = '1h'"
-# At the migration lock, though, every process waits for as long as the one before it takes; and between two statements
-# of a data migration, Python may be busy.
-NO_TIMEOUTS = "SET lock_timeout = 0; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0"
-RESET_TIMEOUTS = NO_TIMEOUTS.replace("SET", "RESET").replace(" = 0", "")
+# Between two statements of a data migration, though, Python may be busy.
+TIMEOUTS = "SET lock_timeout = '5s'; SET statement_timeout = '1h'; SET idle_in_transaction_session_timeout = 0"
+RESET_TIMEOUTS = "RESET lock_timeout; RESET statement_timeout; RESET idle_in_transaction_session_timeout"
+LOCK_POLL_INTERVAL = 0.5
 
 config = context.config
 logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
@@ -53,7 +56,7 @@ def run_migrations_offline() -> None:
 
 
 def run_migrations_online() -> None:
-    """Run the migrations in one transaction; a second process waits for the first at the lock."""
+    """Run the migrations in one transaction; a second process waits until the first has finished."""
     options = {
         **current_app.extensions["migrate"].configure_args,
         "process_revision_directives": skip_empty_revision,
@@ -61,9 +64,7 @@ def run_migrations_online() -> None:
         # CHECK constraints are compared, too, by their names.
         "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
     }
-    with database.engine.connect() as connection:
-        connection.execute(text(NO_TIMEOUTS))
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+    with only_process(), database.engine.connect() as connection:
         connection.execute(text(TIMEOUTS))
         connection.commit()
         try:
@@ -72,9 +73,34 @@ def run_migrations_online() -> None:
                 context.run_migrations()
         finally:
             connection.rollback()
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
             connection.execute(text(RESET_TIMEOUTS))
             connection.commit()
+
+
+@contextmanager
+def only_process():
+    """Keep other processes from migrating this database meanwhile.
+
+    The lock is polled for, in no transaction: a statement that waited in the server for the lock would hold a snapshot,
+    and CREATE INDEX CONCURRENTLY in the other process would wait for that.
+    """
+    # Apart from the pool, which may have room for one connection only.
+    engine = sa.create_engine(database.engine.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+    with connected(engine) as connection:
+        while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": MIGRATION_LOCK}):
+            time.sleep(LOCK_POLL_INTERVAL)
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
+
+
+def connected(engine):
+    """A connection, or one line that says why there is none."""
+    try:
+        return engine.connect()
+    except OperationalError as error:
+        raise CommandError(f"The database does not answer: {str(error.orig).strip()}") from error
 
 
 if context.is_offline_mode():

@@ -13,17 +13,17 @@ from alembic.operations import MigrateOperation, Operations
 from alembic.util import DispatchPriority
 from sqlalchemy import text
 
-from api.core.database import triggers
+from api.core.database.triggers import ROW_TRIGGERS
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
     from alembic.operations.ops import UpgradeOps
 
 _EXISTING_TRIGGERS = text(
-    "SELECT t.tgname, c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
-    "WHERE NOT t.tgisinternal AND t.tgfoid = to_regproc('public.set_updated_at')"
+    "SELECT c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
+    "WHERE NOT t.tgisinternal AND t.tgfoid = to_regproc(:function)"
 )
-_EXISTING_FUNCTION = text("SELECT to_regproc('public.set_updated_at') IS NOT NULL")
+_EXISTING_FUNCTION = text("SELECT to_regproc(:function) IS NOT NULL")
 
 
 @Operations.register_operation("run_sql")
@@ -60,18 +60,20 @@ def _render(_context: AutogenContext, operation: RunSQL) -> str:
 
 @comparators.dispatch_for("schema", qualifier="postgresql", priority=DispatchPriority.LAST)
 def compare_triggers(context: AutogenContext, upgrade_ops: UpgradeOps, _schemas: Any) -> None:
-    """Add what makes the database's `updated_at` triggers agree with the models."""
+    """Add what makes the database's triggers agree with the models."""
     connection, metadata = context.connection, context.metadata
     if connection is None or metadata is None:
         return
-    wanted = set(triggers.touched_tables(metadata))  # type: ignore[arg-type]
-    existing = {table for _, table in connection.execute(_EXISTING_TRIGGERS)}
-    if wanted and not connection.scalar(_EXISTING_FUNCTION):
-        upgrade_ops.ops.append(RunSQL(triggers.create_function(), triggers.drop_function()))
-    upgrade_ops.ops += [
-        RunSQL(triggers.create_trigger(table), triggers.drop_trigger(table)) for table in sorted(wanted - existing)
-    ]
-    # Dropped before their tables are, and on the way back made after them.
-    upgrade_ops.ops[:0] = [
-        RunSQL(triggers.drop_trigger(table), triggers.create_trigger(table)) for table in sorted(existing - wanted)
-    ]
+    for trigger in ROW_TRIGGERS:
+        function = {"function": f"public.{trigger.function}"}
+        wanted = set(trigger.tables(metadata))  # type: ignore[arg-type]
+        existing = set(connection.scalars(_EXISTING_TRIGGERS, function))
+        if wanted and not connection.scalar(_EXISTING_FUNCTION, function):
+            upgrade_ops.ops.append(RunSQL(trigger.create_function(), trigger.drop_function()))
+        upgrade_ops.ops += [
+            RunSQL(trigger.create_trigger(table), trigger.drop_trigger(table)) for table in sorted(wanted - existing)
+        ]
+        # Dropped before their tables are, and on the way back made after them.
+        upgrade_ops.ops[:0] = [
+            RunSQL(trigger.drop_trigger(table), trigger.create_trigger(table)) for table in sorted(existing - wanted)
+        ]

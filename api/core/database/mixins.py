@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, Mapper, ORMExecuteState, Session, declared_at
 from api.core.database.types import UTCDateTime
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy import ColumnElement, Connection, Result
     from sqlalchemy.orm import MappedColumn
 
 INCLUDE_DELETED = "include_deleted"
@@ -84,8 +84,24 @@ def _hide_deleted_rows(state: ORMExecuteState) -> None:
     )
 
 
+@event.listens_for(Session, "do_orm_execute")
+def _expire_what_triggers_set(state: ORMExecuteState) -> Result[Any] | None:
+    """After an UPDATE by query, have loaded rows fetch again what triggers have changed."""
+    if not state.is_update or state.bind_mapper is None:
+        return None
+    result = state.invoke_statement()
+    kept = [name for name in ("updated_at", "version") if name in state.bind_mapper.columns]
+    for row in state.session.identity_map.values():
+        if kept and isinstance(row, state.bind_mapper.class_):
+            state.session.expire(row, kept)
+    return result
+
+
 class VersionMixin:
-    """`version` counts the row's changes; an UPDATE of a version that is gone raises `StaleDataError`."""
+    """`version` counts the row's changes, by a trigger where SQL bypasses the ORM.
+
+    The UPDATE of an object whose version is gone raises `StaleDataError`.
+    """
 
     version: Mapped[int] = mapped_column(Integer, server_default=text("1"), sort_order=903)
 

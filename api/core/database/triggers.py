@@ -1,72 +1,98 @@
-"""What the database does by itself: `updated_at` moves on every UPDATE, also where SQL goes round the ORM."""
+"""What the database does by itself, so that SQL that goes round the ORM cannot forget it.
+
+`updated_at` moves and `version` counts on every UPDATE that changes something.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import MetaData, Table, event
 from sqlalchemy.orm import Mapper
 
-from api.core.database.mixins import TimestampMixin
+from api.core.database.mixins import TimestampMixin, VersionMixin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection
 
-_TOUCHED = "tables_with_updated_at"
+
+@dataclass(frozen=True)
+class RowTrigger:
+    """A trigger function, and the mixin whose tables run it before each UPDATE. `statement` sets columns of `NEW`."""
+
+    function: str
+    mixin: type
+    condition: str
+    statement: str
+
+    def create_function(self) -> str:
+        """The function; it leaves alone what the UPDATE itself sets."""
+        return (
+            f"CREATE FUNCTION public.{self.function}() RETURNS trigger LANGUAGE plpgsql AS $function$\n"
+            "BEGIN\n"
+            f"    IF {self.condition} THEN\n"
+            f"        {self.statement};\n"
+            "    END IF;\n"
+            "    RETURN NEW;\n"
+            "END\n"
+            "$function$"
+        )
+
+    def drop_function(self) -> str:
+        """Undo `create_function`."""
+        return f"DROP FUNCTION public.{self.function}()"
+
+    def create_trigger(self, table: str) -> str:
+        """The trigger of one table; WHEN spares a call where nothing has changed."""
+        return (
+            f"CREATE TRIGGER {table}_{self.function} BEFORE UPDATE ON {table}\n"
+            f"FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION public.{self.function}()"
+        )
+
+    def drop_trigger(self, table: str) -> str:
+        """Undo `create_trigger`."""
+        return f"DROP TRIGGER {table}_{self.function} ON {table}"
+
+    def tables(self, metadata: MetaData) -> Iterator[str]:
+        """Names of the tables that have this trigger."""
+        return iter(sorted(metadata.info.get(self.function, ())))
 
 
-def create_function() -> str:
-    """The trigger function; it leaves an `updated_at` alone that the statement itself sets."""
-    return """
-CREATE FUNCTION public.set_updated_at() RETURNS trigger LANGUAGE plpgsql AS $function$
-BEGIN
-    IF NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at THEN
-        NEW.updated_at := now();
-    END IF;
-    RETURN NEW;
-END
-$function$
-""".strip()
-
-
-def drop_function() -> str:
-    """Undo `create_function`."""
-    return "DROP FUNCTION public.set_updated_at()"
-
-
-def create_trigger(table: str) -> str:
-    """The trigger that keeps `table.updated_at`; WHEN spares a call where nothing has changed."""
-    return (
-        f"CREATE TRIGGER {table}_set_updated_at BEFORE UPDATE ON {table}\n"
-        "FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION public.set_updated_at()"
-    )
-
-
-def drop_trigger(table: str) -> str:
-    """Undo `create_trigger`."""
-    return f"DROP TRIGGER {table}_set_updated_at ON {table}"
-
-
-def touched_tables(metadata: MetaData) -> Iterator[str]:
-    """Names of the tables whose `updated_at` the database keeps."""
-    return iter(sorted(metadata.info.get(_TOUCHED, ())))
+ROW_TRIGGERS = (
+    RowTrigger(
+        function="set_updated_at",
+        mixin=TimestampMixin,
+        condition="NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at",
+        statement="NEW.updated_at := now()",
+    ),
+    RowTrigger(
+        function="count_version",
+        mixin=VersionMixin,
+        condition="NEW.version IS NOT DISTINCT FROM OLD.version",
+        statement="NEW.version := OLD.version + 1",
+    ),
+)
 
 
 @event.listens_for(Mapper, "instrument_class")
 def _mark(mapper: Mapper[Any], model: type) -> None:
-    if issubclass(model, TimestampMixin) and isinstance(mapper.local_table, Table):
-        table = mapper.local_table
-        # Not in the table's own info, which autogenerate would write into the migration.
-        table.metadata.info.setdefault(_TOUCHED, set()).add(table.name)
+    table = mapper.local_table
+    for trigger in ROW_TRIGGERS:
+        if issubclass(model, trigger.mixin) and isinstance(table, Table):
+            # Not in the table's own info, which autogenerate would write into the migration.
+            table.metadata.info.setdefault(trigger.function, set()).add(table.name)
 
 
 @event.listens_for(Table, "after_create")
 def _create_with_table(table: Table, connection: Connection, **_: Any) -> None:
     """`create_all()` makes the triggers that a migration would make."""
-    if table.name not in touched_tables(table.metadata) or connection.dialect.name != "postgresql":
+    if connection.dialect.name != "postgresql":
         return
-    function = create_function().replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1)
-    connection.exec_driver_sql(function)
-    connection.exec_driver_sql(create_trigger(table.name))
+    for trigger in ROW_TRIGGERS:
+        if table.name in trigger.tables(table.metadata):
+            function = trigger.create_function().replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1)
+            connection.exec_driver_sql(function)
+            connection.exec_driver_sql(trigger.create_trigger(table.name))

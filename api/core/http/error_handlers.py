@@ -9,7 +9,7 @@ import orjson
 from flask import Response, request
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from api.core.database.failures import translate
 from api.core.errors import APIError
@@ -66,6 +66,10 @@ def _detail(error: HTTPException) -> str:
     """What to tell the client; of an unexpected error nothing, for it may hold anything."""
     if isinstance(error, InternalServerError):
         return APIError.default_detail
+    if isinstance(error, NotFound):
+        return "There is nothing at this address."
+    if isinstance(error, MethodNotAllowed):
+        return f"{request.method} is not possible here; possible: {', '.join(sorted(error.valid_methods or ()))}."
     if isinstance(error, RequestEntityTooLarge):
         limit = request.max_content_length
         return f"The body is larger than {limit} bytes." if limit else "The body is too large."

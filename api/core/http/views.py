@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, current_app, request, url_for
-from sqlalchemy import inspect
 
 from api.core.database.session import STRICT_LOADING
 from api.core.errors import MalformedRequestError, NotFoundError, Violation
 from api.core.http import conditional
 from api.core.http.query_string import pairs_of
+from api.core.http.replacement import completed
 from api.core.http.responses import not_modified, page_response, row_response
 from api.core.http.schema import references_of
 from api.core.query.params import parse_list, parse_view
@@ -77,7 +77,7 @@ class ResourceViews:
 
     def replace(self, data: Mapping[str, Any], key: Any) -> Response:
         """Replace one: what is not given gets its default."""
-        return self._change(key, self._with_defaults(data))
+        return self._change(key, completed(data, self.schema(variant="replace"), self.model))
 
     def patch(self, data: Mapping[str, Any], key: Any) -> Response:
         """Change the given fields of one."""
@@ -143,20 +143,3 @@ class ResourceViews:
         """A view without parameters says so, as the others do of those that they do not know."""
         for name, _ in pairs_of(request):
             raise MalformedRequestError(violations=[Violation("This request takes no parameters.", parameter=name)])
-
-    def _with_defaults(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        columns = inspect(self.model).columns
-        complete = dict(data)
-        for name, field in self.schema(variant="replace").load_fields.items():
-            attribute = field.attribute or name
-            if attribute not in complete and attribute in columns:
-                complete[attribute] = _default_of(columns[attribute])
-        return complete
-
-
-def _default_of(column: Any) -> Any:
-    """What a column gets that is not given."""
-    default = column.default
-    if default is None:
-        return None
-    return default.arg(None) if default.is_callable else default.arg

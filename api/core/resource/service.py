@@ -44,10 +44,17 @@ class Service(Generic[M]):
         """Change the attributes of `row` that `data` names; raises as `create` does."""
         values = self.prepared(data)
         self._load(row, [name for name in self.references.values() if name in values])
+        for name, value in values.items():
+            setattr(row, name, value)
+        if self.session.is_modified(row):
+            self.touch(row)
+        self.session.flush()
+        return row
+
+    def touch(self, row: M) -> None:
+        """Move the time and the version of `row`: a change of what belongs to it is a change of the resource, too."""
         if isinstance(row, TimestampMixin):
-            # A change of relations alone is a change of the resource, too: it moves the time and the version.
-            values["updated_at"] = now()
-        return self.repository.update(row, values)
+            row.updated_at = now()
 
     def delete(self, row: M) -> None:
         """Delete `row`, softly where its model can."""

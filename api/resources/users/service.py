@@ -46,9 +46,12 @@ class UserService(Service[User]):
         if values is None:
             if profile is not None:
                 self.session.delete(profile)
+                self.touch(user)
             return
         if profile is None:
             profile = Profile(user_id=user.id)
             self.session.add(profile)
         for name, value in values.items():
             setattr(profile, name, value)
+        if self.session.is_modified(profile):
+            self.touch(user)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -48,6 +48,39 @@ def test_a_soft_delete_and_a_restore_count(session):
     tag.restore()
     session.commit()
     assert stored().version == 3
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param(text("UPDATE tags SET name = 'renamed'"), id="raw SQL"),
+        pytest.param(update(Tag.__table__).values(name="renamed"), id="core"),
+        pytest.param(update(Tag).values(name="renamed"), id="ORM bulk update"),
+    ],
+)
+def test_an_update_that_goes_round_the_orm_counts_too(session, statement):
+    TagFactory(name="before")
+    session.execute(statement)
+    session.commit()
+    assert stored() == ("renamed", 2)
+
+
+@pytest.mark.parametrize("statement", ["UPDATE tags SET name = name", "UPDATE tags SET name = 'x' WHERE false"])
+def test_sql_that_changes_nothing_does_not_count(session, statement):
+    TagFactory(name="same")
+    session.execute(text(statement))
+    session.commit()
+    assert stored() == ("same", 1)
+
+
+@pytest.mark.parametrize("synchronize", ["auto", "evaluate", "fetch", False])
+def test_an_object_can_be_saved_after_a_bulk_update_of_its_row(session, synchronize):
+    tag = TagFactory(name="before")
+    session.execute(update(Tag).values(name="bulk"), execution_options={"synchronize_session": synchronize})
+    session.commit()
+    tag.name = "after"
+    session.commit()
+    assert stored() == ("after", 3)
 
 
 @pytest.fixture

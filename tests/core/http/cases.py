@@ -87,7 +87,7 @@ CASES = [
         "orders",
         OrderFactory,
         _order,
-        lambda: {"status": "delivered"},
+        lambda: {"status": "delivered", "metadata": {"replaced": True}},
         {"metadata": {"changed": True}},
         ("/user_id", "/items"),
         deletable=False,

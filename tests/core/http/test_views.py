@@ -11,7 +11,15 @@ from api.app import create_app
 from api.extensions import db
 from api.resources.orders.models import Order
 from api.resources.users.models import User
-from tests.factories import CategoryFactory, OrderFactory, ProductFactory, RoleFactory, TagFactory, UserFactory
+from tests.factories import (
+    CategoryFactory,
+    OrderFactory,
+    ProductFactory,
+    ProfileFactory,
+    RoleFactory,
+    TagFactory,
+    UserFactory,
+)
 
 PRODUCTS = "/api/v1/products"
 
@@ -54,6 +62,20 @@ def test_a_put_makes_no_row(client):
     assert client.get("/api/v1/tags").json["items"] == []
 
 
+def test_a_put_without_related_keys_removes_the_related_rows(client):
+    product = ProductFactory(tags=[TagFactory()])
+    body = {"sku": "MUG", "name": "Mug", "price": "1.00", "category_id": product.category_id}
+    assert client.put(f"{PRODUCTS}/{product.id}?include=tags", json=body).json["tags"] == []
+
+
+def test_a_put_without_a_profile_removes_it_and_one_with_a_profile_replaces_it(client):
+    url = f"/api/v1/users/{ProfileFactory(full_name='Ada', country='France').user_id}?include=profile"
+    body = {"username": "ada", "email": "ada@example.com", "password": "correct horse"}
+    replaced = client.put(url, json=body | {"profile": {"country": "Spain"}}).json["profile"]
+    assert replaced == {"full_name": None, "phone": None, "country": "Spain", "bio": None}
+    assert client.put(url, json=body).json["profile"] is None
+
+
 def test_the_default_of_a_document_is_not_shared(client):
     orders = [OrderFactory(metadata_={"n": n}, status="delivered") for n in range(2)]
     for order in orders:
@@ -76,9 +98,21 @@ def test_a_patch_replaces_a_document_as_a_whole(client):
     assert patched.json["metadata"] == {"colour": "red"}
 
 
-def test_a_patch_of_nothing_is_no_mistake(client):
-    tag = TagFactory(name="same")
-    assert client.patch(f"/api/v1/tags/{tag.id}", json={}).json["name"] == "same"
+@pytest.mark.parametrize("body", [{}, {"name": "same"}])
+def test_a_patch_that_changes_nothing_leaves_version_and_time_alone(client, body):
+    url = f"/api/v1/tags/{TagFactory(name='same').id}"
+    before = client.get(url)
+    after = client.patch(url, json=body)
+    assert after.status_code == 200
+    assert after.json == before.json
+    assert after.headers["ETag"] == before.headers["ETag"]
+
+
+def test_a_patch_to_the_same_related_rows_changes_nothing(client):
+    tag = TagFactory()
+    product = ProductFactory(tags=[tag])
+    before = client.get(f"{PRODUCTS}/{product.id}").json
+    assert client.patch(f"{PRODUCTS}/{product.id}", json={"tag_ids": [tag.id]}).json == before
 
 
 # -- what a write shows

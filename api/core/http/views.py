@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,7 @@ class ResourceViews:
 
     def create(self, data: Mapping[str, Any]) -> Response:
         """Create one."""
-        plan = self.view_plan()
+        plan = self.written_plan()
         with self.writing() as service:
             row = service.create(data)
             response = self.written(service.session, plan, row.id, 201)
@@ -92,7 +93,7 @@ class ResourceViews:
 
     def restore(self, key: Any) -> Response:
         """Bring a deleted one back."""
-        plan = self.view_plan()
+        plan = self.written_plan()
         with self.writing() as service:
             service.restore(self._locked(service, key, include_deleted=True))
             return self.written(service.session, plan, key, 200)
@@ -108,6 +109,10 @@ class ResourceViews:
     def view_plan(self) -> QueryPlan:
         """What the query string asks to see of one row."""
         return parse_view(pairs_of(request), self.allow_list)
+
+    def written_plan(self) -> QueryPlan:
+        """What the query string asks to see of a row that is written; being live, it has no `deleted` to ask for."""
+        return parse_view(pairs_of(request), dataclasses.replace(self.allow_list, deletable=False))
 
     @contextmanager
     def writing(self) -> Iterator[Service[Any]]:
@@ -125,7 +130,7 @@ class ResourceViews:
         return row_response(row, status)
 
     def _change(self, key: Any, data: Mapping[str, Any]) -> Response:
-        plan = self.view_plan()
+        plan = self.written_plan()
         with self.writing() as service:
             service.update(self._locked(service, key), data)
             return self.written(service.session, plan, key, 200)

@@ -281,7 +281,7 @@ def test_an_added_view_writes_in_a_transaction_that_commits_or_does_not(client_o
             service.update(service.locked(key), {"name": "LOUD"})
             if "fail" in request.args:
                 raise ConflictError("No.")
-            return views.written(service.session, views.view_plan(), key, 200)
+            return views.written(service.session, views.written_plan(), key, 200)
 
     tag = TagFactory(name="quiet")
     client = client_of(blueprint)

@@ -143,7 +143,7 @@ def test_what_a_write_cannot_show_is_refused_before_anything_is_written(client):
     assert client.get("/api/v1/tags").json["items"] == []
 
 
-@pytest.mark.parametrize("parameter", ["sort=id", "limit=1", "name=x", "count=exact"])
+@pytest.mark.parametrize("parameter", ["deleted=include", "sort=id", "limit=1", "name=x", "count=exact"])
 def test_a_write_refuses_the_parameters_of_a_list(client, parameter):
     tag = TagFactory()
     for response in (

@@ -9,7 +9,7 @@ from api.core.query.allowlist import AllowList, FieldRule, Kind
 from api.core.query.filters import FilterParser
 from api.core.query.grammar import GROUP_NAMES
 from api.core.query.plan import Page, QueryPlan, Sort
-from api.core.query.problems import Problems, not_there, shortened
+from api.core.query.problems import Problems, not_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -82,8 +82,7 @@ class _QueryString:
         return self._steering.get(parameter)
 
     def _sort_out(self, name: str, text: str) -> None:
-        shown = shortened(name).encode(errors="replace").decode()
-        if not self._problems.attempt(shown, lambda: values.is_storable(name) and values.is_storable(text)):
+        if not self._problems.attempt(name, lambda: values.is_storable(name) and values.is_storable(text)):
             return
         if name not in self.known:
             self.filters.append((name, text))
@@ -99,7 +98,7 @@ class _QueryString:
             if name not in possible:
                 self._problems.add(name, "This parameter is for lists.")
         for name, _ in self.filters:
-            self._problems.add(shortened(name), not_there("parameter", name, possible))
+            self._problems.add(name, not_there("parameter", name, possible))
 
     # -- what to show ---------------------------------------------------------------------------------------------
 

@@ -28,7 +28,8 @@ class Problems:
 
     def add(self, parameter: str, detail: str) -> None:
         """Note a mistake in `parameter`."""
-        self._violations.append(Violation(detail, parameter=parameter))
+        name = shortened(parameter).encode(errors="replace").decode()
+        self._violations.append(Violation(detail, parameter=name))
 
     def attempt(self, parameter: str, parse: Callable[[], T], *, about: str = "") -> T | None:
         """What `parse` returns, or None after noting the `ProblemError` that it raises.

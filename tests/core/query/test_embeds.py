@@ -77,7 +77,7 @@ def test_many_related_rows_are_in_the_order_of_the_relationship(shown):
 
 def test_related_rows_of_a_many_to_many_relation_are_in_its_order_too(shown):
     first, second = shown(include="labels", fields="id")
-    assert first == {"id": 1, "labels": [{"name": "a"}, {"name": "a"}, {"name": "b"}]}
+    assert first == {"id": 1, "labels": [{"id": 3, "name": "a"}, {"id": 2, "name": "a"}, {"id": 1, "name": "b"}]}
     assert second == {"id": 2, "labels": []}
 
 

@@ -137,6 +137,7 @@ class LabelSchema(BaseSchema):
     class Meta(BaseSchema.Meta):
         model = Label
 
+    id = auto_field()
     name = auto_field()
 
 

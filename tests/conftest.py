@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from argon2 import PasswordHasher
 from flask.globals import _cv_app
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
@@ -21,6 +22,7 @@ from api.config import Settings
 from api.core.database.embedded import EmbeddedPostgres
 from api.core.database.statements import counting
 from api.extensions import db
+from api.resources.users import service as users_service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +49,14 @@ class SeparateClient(FlaskClient):
         outside = copy_context()
         outside.run(_cv_app.set, None)  # type: ignore[arg-type]
         return outside.run(super().open, *args, **kwargs)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_passwords() -> Iterator[None]:
+    """Let a hash cost next to nothing: as it is, it takes a tenth of a second and 64 MB, which is what it is for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(users_service, "_HASHER", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        yield
 
 
 @pytest.fixture(scope="session")

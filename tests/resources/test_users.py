@@ -12,12 +12,17 @@ from api.core.database.session import transaction
 from api.core.errors import InvalidError
 from api.extensions import db
 from api.resources.roles.models import Role
+from api.resources.users import service
 from api.resources.users.models import Profile, User, user_roles
 from api.resources.users.service import UserService
 from tests.factories import OrderFactory, ProfileFactory, RoleFactory, UserFactory
 
 USERS = "/api/v1/users"
 PASSWORD = "correct horse battery"
+
+
+# Tests run with a cheaper one.
+IN_PRODUCTION = service._HASHER
 
 
 @pytest.fixture
@@ -47,6 +52,10 @@ def test_a_password_is_kept_as_an_argon2id_hash_only(client, body):
     assert stored_hash().startswith("$argon2id$")
     assert PASSWORD not in stored_hash()
     assert PasswordHasher().verify(stored_hash(), PASSWORD)
+
+
+def test_a_hash_is_as_dear_as_rfc_9106_recommends():
+    assert IN_PRODUCTION.hash(PASSWORD).startswith("$argon2id$v=19$m=65536,t=3,p=4$")
 
 
 def test_the_same_password_has_another_hash_each_time(client, body):
@@ -303,7 +312,7 @@ def test_an_association_knows_when_it_was_made(client, session):
 
 def test_a_script_makes_a_user_with_profile_and_roles(session):
     role = RoleFactory()
-    service = UserService(User, session(), {"role_ids": "roles"})
+    users = UserService(User, session(), {"role_ids": "roles"})
     data = {
         "username": "ada",
         "email": "ada@example.com",
@@ -312,20 +321,20 @@ def test_a_script_makes_a_user_with_profile_and_roles(session):
         "role_ids": [role.id],
     }
     with transaction(session()):
-        user = service.create(data)
+        user = users.create(data)
     session.refresh(user)
     assert (user.profile.country, user.roles) == ("France", [role])
     assert user.password_hash.startswith("$argon2id$")
     with transaction(session()):
-        service.update(user, {"profile": {"phone": "1"}, "role_ids": []})
+        users.update(user, {"profile": {"phone": "1"}, "role_ids": []})
     session.refresh(user)
     assert (user.profile.country, user.profile.phone, user.roles) == ("France", "1", [])
 
 
 def test_a_script_s_mistake_in_a_profile_leaves_no_user(session):
-    service = UserService(User, session())
+    users = UserService(User, session())
     data = {"username": "ada", "email": "ada@example.com", "password": PASSWORD, "profile": {"country": "x" * 61}}
     with pytest.raises(InvalidError), transaction(session()):
-        service.create(data)
+        users.create(data)
     assert User.query.count() == 0
     assert Role.query.count() == 0

@@ -63,6 +63,9 @@ if os.access("/dev/shm", os.W_OK):  # noqa: S108 - gunicorn makes a file of an u
 # It would write below the home directory, which may be read-only.
 control_socket_disable = True
 
+# What the service is called from outside is the proxy's business to say in standard headers, not in WSGI's own names.
+forwarder_headers = ""
+
 # Long filters are legitimate; 8190 is the most that gunicorn limits.
 limit_request_line = 8190
 limit_request_fields = 100

@@ -116,6 +116,7 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("version", sa.Integer(), server_default=sa.text("1"), nullable=False),
+        sa.CheckConstraint("jsonb_typeof(metadata) = 'object'", name=op.f("ck_orders_metadata_object")),
         sa.CheckConstraint(
             "status IN ('pending', 'processing', 'shipped', 'delivered', 'cancelled')",
             name=op.f("ck_orders_status_oneof"),
@@ -150,6 +151,7 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("version", sa.Integer(), server_default=sa.text("1"), nullable=False),
+        sa.CheckConstraint("jsonb_typeof(metadata) = 'object'", name=op.f("ck_products_metadata_object")),
         sa.CheckConstraint("char_length(description) <= 10000", name=op.f("ck_products_description_length")),
         sa.CheckConstraint("char_length(name) >= 1", name=op.f("ck_products_name_length")),
         sa.CheckConstraint("char_length(sku) >= 1", name=op.f("ck_products_sku_length")),

@@ -277,6 +277,16 @@ def test_cancelling_gives_back_to_a_product_that_was_deleted_meanwhile(buy, clie
     assert client.post(f"/api/v1/products/{product.id}/restore").json["stock_quantity"] == 5
 
 
+def test_a_cancellation_that_would_be_more_than_can_be_counted_is_a_conflict(buy, client):
+    product = ProductFactory(stock_quantity=5)
+    url = buy((product, 2)).headers["Location"]
+    client.patch(f"/api/v1/products/{product.id}", json={"stock_quantity": 2**31 - 1})
+    assert client.patch(url, json={"status": "cancelled"}).status_code == 409
+    assert client.get(url).json["status"] == "pending"
+    client.patch(f"/api/v1/products/{product.id}", json={"stock_quantity": 0})
+    assert client.patch(url, json={"status": "cancelled"}).status_code == 200
+
+
 def test_a_cancellation_that_is_refused_gives_nothing_back(buy, client):
     product = ProductFactory(stock_quantity=5)
     url = buy((product, 2)).headers["Location"]
@@ -368,3 +378,11 @@ def test_orders_are_found_by_what_they_hold(client, buy):
     buy((book, 5), metadata={"country": "Spain"})
     for query in (f"items.product_id={mug.id}", "items.quantity__lt=5", "metadata.country=France"):
         assert [order["id"] for order in client.get(f"{ORDERS}?{query}").json["items"]] == [first["id"]]
+
+
+def test_a_put_has_to_say_the_status(client):
+    order = OrderFactory(status="processing")
+    refused = client.put(f"/api/v1/orders/{order.id}", json={})
+    assert refused.status_code == 422
+    assert [error["pointer"] for error in refused.json["errors"]] == ["/status"]
+    assert client.put(f"/api/v1/orders/{order.id}", json={"status": "shipped"}).json["status"] == "shipped"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError
 
 from api.resources.products.models import product_tags
 from tests.factories import CategoryFactory, ProductFactory, TagFactory
@@ -155,3 +156,10 @@ def test_a_sku_is_unique_among_live_products_in_any_case(client):
 def test_a_product_may_keep_its_own_sku(client):
     product = ProductFactory(sku="MUG-1")
     assert client.patch(url(product), json={"sku": "mug-1"}).json["sku"] == "mug-1"
+
+
+def test_the_database_refuses_metadata_that_is_no_object(session):
+    product = ProductFactory()
+    with pytest.raises(IntegrityError, match="ck_products_metadata_object"):
+        session.execute(text("UPDATE products SET metadata = '[1]' WHERE id = :id"), {"id": product.id})
+    session.rollback()

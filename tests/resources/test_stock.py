@@ -110,3 +110,14 @@ def test_of_many_new_products_with_the_same_sku_one_is_made(busy):
     category_id = ProductFactory().category_id
     body = {"sku": "ONE", "name": "One", "price": "1.00", "category_id": category_id}
     assert sorted(at_once(busy, [("POST", "/api/v1/products", body)] * 10)) == [201] + [409] * 9
+
+
+def test_an_order_whose_return_cannot_be_counted_is_not_cancelled_and_says_why(client):
+    product = ProductFactory(stock_quantity=5)
+    body = {"user_id": UserFactory().id, "items": [{"product_id": product.id, "quantity": 5}]}
+    order = client.post("/api/v1/orders", json=body).headers["Location"]
+    client.patch(f"/api/v1/products/{product.id}", json={"stock_quantity": 2**31 - 1})
+    refused = client.patch(order, json={"status": "cancelled"})
+    assert refused.status_code == 409
+    assert f"Product {product.id} " in refused.json["detail"]
+    assert client.get(order).json["status"] == "pending"

@@ -6,7 +6,7 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from api.core.database.watchdog import WatchedConnection, WatchedCursor
+from api.core.database.watchdog import Patience, WatchedConnection, WatchedCursor
 
 if TYPE_CHECKING:
     from api.config import Settings
@@ -44,9 +44,10 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def patience(settings: Settings) -> float | None:
-    """Seconds until a server that should have given up by itself is taken for gone; None where it never has to."""
-    return settings.statement_timeout_ms / 1000 + GRACE if settings.statement_timeout_ms else None
+def patience(settings: Settings) -> Patience:
+    """How long a request waits for a server that should have given up by itself, or just have said that it is there."""
+    timeout = settings.statement_timeout_ms
+    return Patience(settings.pool_timeout, timeout / 1000 + GRACE if timeout else None)
 
 
 def _session_defaults(settings: Settings) -> str:

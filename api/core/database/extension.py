@@ -22,7 +22,7 @@ from api.core.database.engine import engine_options, patience
 from api.core.database.mixins import INCLUDE_DELETED, SoftDeleteMixin
 from api.core.database.model import Base
 from api.core.database.session import transaction, translated_failures
-from api.core.database.watchdog import PATIENCE
+from api.core.database.watchdog import ENDLESS, PATIENCE, Patience
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,16 +109,16 @@ class Database(SQLAlchemy):
                 engine.dispose(close=close)
 
 
-def _limit_waiting(app: Flask, seconds: float | None) -> None:
-    """Let a request wait for an answer of the database for `seconds` at most."""
+def _limit_waiting(app: Flask, patience: Patience) -> None:
+    """Let a request wait for the database no longer than that."""
 
     @app.before_request
     def begin() -> None:
-        PATIENCE.set(seconds)
+        PATIENCE.set(patience)
 
     @app.teardown_request
     def end(_error: BaseException | None) -> None:
-        PATIENCE.set(None)
+        PATIENCE.set(ENDLESS)
 
 
 def _has_migrations(app: Flask) -> bool:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from marshmallow import ValidationError, validate
-from sqlalchemy import CheckConstraint, Column, ColumnElement, String, and_, event, func
+from sqlalchemy import CheckConstraint, Column, ColumnElement, String, and_, event, func, literal_column
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.attributes import instance_state
 
-from api.core.database.types import CHECK_DETAIL, VALIDATORS
+from api.core.database.types import CHECK_DETAIL, VALIDATORS, JSONDocument
 from api.core.errors import InvalidError, Violation, pointer_to
 
 if TYPE_CHECKING:
@@ -97,21 +97,24 @@ def _flat(content: Any) -> Iterator[str]:
 
 @event.listens_for(Mapper, "instrument_class")
 def add_check_constraints(mapper: Mapper[Any], _model: type) -> None:
-    """Give the model's table a named CHECK for every validator that SQL can express."""
+    """Give the model's table a named CHECK for every rule that SQL can express."""
     table = mapper.local_table
     for column in getattr(table, "columns", ()):
+        if column.type is JSONDocument:
+            is_object = func.jsonb_typeof(column) == literal_column("'object'")
+            _add_check(table, column, "object", is_object, "Must be a JSON object.")  # type: ignore[arg-type]
         for validator in validators_of(column):
-            _add_check(table, column, validator)  # type: ignore[arg-type]
+            condition = as_sql(validator, column)
+            if condition is not None:
+                name = type(validator).__name__.lower()
+                _add_check(table, column, name, condition, _describe(validator))  # type: ignore[arg-type]
 
 
-def _add_check(table: Table, column: Column[Any], validator: Any) -> None:
-    condition = as_sql(validator, column)
-    if condition is None:
-        return
-    name = f"{column.name}_{type(validator).__name__.lower()}"
+def _add_check(table: Table, column: Column[Any], rule: str, condition: ColumnElement[bool], detail: str) -> None:
+    name = f"{column.name}_{rule}"
     if any(getattr(existing, "info", {}).get("check") == name for existing in table.constraints):
         return
-    info = {"check": name, "fields": [column.name], CHECK_DETAIL: _describe(validator)}
+    info = {"check": name, "fields": [column.name], CHECK_DETAIL: detail}
     table.append_constraint(CheckConstraint(condition, name=name, info=info))
 
 

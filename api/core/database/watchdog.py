@@ -8,13 +8,14 @@ as it likes.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
 import time
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg2.extensions import connection as DriverConnection  # noqa: N812 - a class, whatever its name
 from psycopg2.extensions import cursor as DriverCursor  # noqa: N812
@@ -22,8 +23,20 @@ from psycopg2.extensions import cursor as DriverCursor  # noqa: N812
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE: ContextVar[float | None] = ContextVar("patience", default=None)
-"""Seconds that an answer may take in the current context; None for any time."""
+PING = "SELECT 1"
+"""What SQLAlchemy asks a pooled connection before it is used."""
+
+
+class Patience(NamedTuple):
+    """Seconds that the server may take: to tell that it is there, and to answer a statement (None for any time)."""
+
+    ping: float
+    statement: float | None
+
+
+ENDLESS = Patience(math.inf, None)
+PATIENCE: ContextVar[Patience] = ContextVar("patience", default=ENDLESS)
+"""How long to wait in the current context."""
 
 _CHECK_INTERVAL = 0.5
 
@@ -93,10 +106,11 @@ class WatchedCursor(DriverCursor):
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - the driver's name for it
         """Run a statement."""
         patience = PATIENCE.get()
-        if patience is None:
+        seconds = patience.ping if query == PING and patience.statement else patience.statement
+        if seconds is None:
             super().execute(query, vars)
         else:
-            with _watchdog.watching(self.connection, patience):
+            with _watchdog.watching(self.connection, seconds):
                 super().execute(query, vars)
 
 
@@ -116,9 +130,9 @@ class WatchedConnection(DriverConnection):
 
 @contextmanager
 def _watched(connection: DriverConnection) -> Iterator[None]:
-    patience = PATIENCE.get()
-    if patience is None or connection.closed:
+    seconds = PATIENCE.get().statement
+    if seconds is None or connection.closed:
         yield
     else:
-        with _watchdog.watching(connection, patience):
+        with _watchdog.watching(connection, seconds):
             yield

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 from marshmallow import Schema, ValidationError
-from webargs.core import missing
 from webargs.flaskparser import FlaskParser
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.core.errors import InvalidError, MalformedRequestError, UnsupportedMediaTypeError, Violation, pointer_to
 
@@ -52,16 +52,16 @@ class BodyParser(FlaskParser):
 
 
 def read_json(request: Request) -> Any:
-    """The request's body as JSON; `missing` when there is none at all.
+    """The request's body as JSON.
 
     Raises:
         UnsupportedMediaTypeError: when the body is not declared as JSON.
         MalformedRequestError: when it is no JSON.
     """
-    body = request.get_data(cache=True)
+    body = _read(request)
+    if not body and not request.content_type:
+        raise MalformedRequestError("There is no body; send a JSON object as application/json.")
     if not request.is_json:
-        if not body and not request.content_type:
-            return missing
         detail = f"The body is {request.mimetype or 'of no declared type'}; send it as application/json."
         raise UnsupportedMediaTypeError(detail)
     try:
@@ -70,7 +70,28 @@ def read_json(request: Request) -> Any:
         detail = f"The body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         raise MalformedRequestError(detail) from error
     # orjson makes a float of an integer beyond 64 bits, and digits get lost; the standard library keeps them.
-    return json.loads(body) if _LONG_NUMBER.search(body) else content
+    try:
+        return json.loads(body) if _LONG_NUMBER.search(body) else content
+    except RecursionError as error:
+        raise MalformedRequestError("The body is nested too deeply.") from error
+
+
+def _read(request: Request) -> bytes:
+    """The whole body. One in chunks does not tell its length, so it is read to one byte beyond the limit.
+
+    Raises:
+        RequestEntityTooLarge: when it is longer than the limit.
+        MalformedRequestError: when its chunks are broken.
+    """
+    try:
+        if request.content_length is not None or request.max_content_length is None:
+            return request.get_data(cache=True)
+        body: bytes = request.environ["wsgi.input"].read(request.max_content_length + 1)
+    except OSError as error:
+        raise MalformedRequestError("The body could not be read to its end.") from error
+    if len(body) > request.max_content_length:
+        raise RequestEntityTooLarge
+    return body
 
 
 def violations_of(messages: Any, schema: Schema | None = None) -> list[Violation]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from api.core.errors import MalformedRequestError, PreconditionFailedError, Violation
+from api.core.errors import MalformedRequestError, Violation
 
 if TYPE_CHECKING:
     from flask import Request
@@ -20,8 +20,8 @@ def etag(version: int) -> str:
     return f'"{version}"'
 
 
-def expected_version(request: Request) -> int | None:
-    """The version that `If-Match` names; None for no such header and for `*`.
+def expected_versions(request: Request) -> frozenset[int] | None:
+    """The versions that `If-Match` names; None for no such header and for `*`.
 
     Raises:
         PreconditionFailedError: for a tag that was never ours, so that it cannot match.
@@ -38,10 +38,8 @@ def expected_version(request: Request) -> int | None:
             violations=[Violation('Must be the ETag of the resource, such as "3".', header="If-Match")]
         )
     # A weak tag never matches here (RFC 9110, 13.1.1), nor does one that was never ours.
-    strong = [tag for weak, tag in _TAG.findall(header) if not weak]
-    if len(strong) != 1 or not _OURS.fullmatch(strong[0]):
-        raise PreconditionFailedError
-    return int(strong[0])
+    strong = (tag for weak, tag in _TAG.findall(header) if not weak)
+    return frozenset(int(tag) for tag in strong if _OURS.fullmatch(tag))
 
 
 def is_unchanged(request: Request, version: int) -> bool:

@@ -15,6 +15,7 @@ from flask import request
 
 from api.core.database.model import new_uuid
 from api.core.database.statements import StatementCounter
+from api.core.errors import UnavailableError
 from api.core.http.log_format import REQUEST_LOGGER, configure_logging
 
 if TYPE_CHECKING:
@@ -148,7 +149,10 @@ class RequestLog:
             "statements": exchange.statements,
             "remote_addr": environ.get("REMOTE_ADDR"),
         }
-        if error is not None:
+        if isinstance(error, UnavailableError):
+            # A database that is away is no mistake in the code, and there may be thousands of these.
+            fields["reason"] = str(error.__cause__ or error).partition("\n")[0]
+        elif error is not None:
             fields["exc_info"] = error
         write("request", **fields)
 

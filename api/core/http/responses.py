@@ -31,6 +31,13 @@ def row_response(row: Row, status: int = 200, headers: Mapping[str, str] | None 
     return response
 
 
+def no_content() -> Response:
+    """204: done, and nothing to show, so that there is no type of it either."""
+    response = Response(status=204)
+    del response.headers["Content-Type"]
+    return response
+
+
 def not_modified(version: int) -> Response:
     """304: the client has this version already."""
     return Response(status=304, headers={"ETag": conditional.etag(version)})

@@ -13,7 +13,7 @@ from api.core.errors import MalformedRequestError, NotFoundError, Violation
 from api.core.http import conditional
 from api.core.http.query_string import pairs_of
 from api.core.http.replacement import completed
-from api.core.http.responses import not_modified, page_response, row_response
+from api.core.http.responses import no_content, not_modified, page_response, row_response
 from api.core.http.schema import references_of
 from api.core.query.params import parse_list, parse_view
 
@@ -89,7 +89,7 @@ class ResourceViews:
         self._refuse_parameters()
         with self.writing() as service:
             service.delete(self._locked(service, key))
-        return Response(status=204)
+        return no_content()
 
     def restore(self, key: Any) -> Response:
         """Bring a deleted one back."""
@@ -137,7 +137,7 @@ class ResourceViews:
 
     def _locked(self, service: Service[Any], key: Any, *, include_deleted: bool = False) -> Any:
         try:
-            return service.locked(key, version=conditional.expected_version(request), include_deleted=include_deleted)
+            return service.locked(key, versions=conditional.expected_versions(request), include_deleted=include_deleted)
         except NotFoundError as error:
             raise NotFoundError(self._absent(key)) from error
 

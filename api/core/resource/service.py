@@ -12,7 +12,7 @@ from api.core.errors import InvalidError, PreconditionFailedError, Violation, po
 from api.core.resource.repository import Repository
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -64,15 +64,15 @@ class Service(Generic[M]):
         """Bring a deleted row back; a live one stays as it is."""
         return self.repository.restore(row)
 
-    def locked(self, key: Any, *, version: int | None = None, include_deleted: bool = False) -> M:
+    def locked(self, key: Any, *, versions: Collection[int] | None = None, include_deleted: bool = False) -> M:
         """The row with this key, locked until the transaction ends.
 
         Raises:
             NotFoundError: when there is none.
-            PreconditionFailedError: when `version` is given and is not the row's.
+            PreconditionFailedError: when `versions` are given and the row's is none of them.
         """
         row = self.repository.require(key, lock=True, include_deleted=include_deleted)
-        if version is not None and getattr(row, "version", None) != version:
+        if versions is not None and getattr(row, "version", None) not in versions:
             raise PreconditionFailedError
         return row
 
@@ -96,7 +96,7 @@ class Service(Generic[M]):
         options = [selectinload(getattr(self.model, name)) for name in relationships]
         key = inspect(self.model).primary_key[0]
         statement = select(self.model).where(key == inspect(row).identity[0]).options(*options)
-        self.session.scalars(statement, execution_options={"populate_existing": True, INCLUDE_DELETED: False}).one()
+        self.session.scalars(statement, execution_options={"populate_existing": True, INCLUDE_DELETED: True}).one()
 
     def _missing_parents(self, values: Mapping[str, Any]) -> Iterator[Violation]:
         """A foreign key accepts a deleted parent; a client must not be able to refer to one."""

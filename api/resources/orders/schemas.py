@@ -1,8 +1,10 @@
 """What the API shows and accepts of orders and their items."""
 
+from typing import Any
+
 from marshmallow.validate import Length
 
-from api.core.http.schema import BaseSchema, Embed, auto_field
+from api.core.http.schema import BaseSchema, Embed, Variant, auto_field
 from api.resources.orders.models import Order, OrderItem
 from api.resources.products.schemas import ProductSchema
 from api.resources.users.schemas import UserSchema
@@ -31,6 +33,12 @@ class OrderSchema(BaseSchema):
 
         model = Order
         create_only = ("user_id", "items")
+
+    def __init__(self, *, variant: Variant = "response", **kwargs: Any) -> None:
+        super().__init__(variant=variant, **kwargs)
+        if variant == "replace":
+            # The default is for new orders; an order that is on its way does not become pending by being left out.
+            self.fields["status"].required = True
 
     id = auto_field(dump_only=True)
     user_id = auto_field(metadata={"example": 1})

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _OPEN = frozenset({"pending", "processing"})
+_LARGEST_STOCK = 2**31 - 1
 _LARGEST_TOTAL = Decimal("99999999.99")
 
 
@@ -107,6 +108,10 @@ class OrderService(Service[Order]):
         for item in items:
             returned[item.product_id] += item.quantity
         for product in self._lock_products(returned, include_deleted=True).values():
+            if product.stock_quantity + returned[product.id] > _LARGEST_STOCK:
+                raise ConflictError(
+                    f"Product {product.id} would have more in stock than can be counted; lower it first."
+                )
             product.stock_quantity += returned[product.id]
         self.session.flush()
 

@@ -178,6 +178,8 @@ def test_an_expression_is_left_to_the_database_to_judge(scratch):
         ("share", "1", "ck_gadgets_share_range"),
         ("places", 9, "ck_gadgets_places_range"),
         ("renamed", 0, "ck_gadgets_renamed_range"),
+        ("document", text("'[]'"), "ck_gadgets_document_object"),
+        ("document", text("'null'"), "ck_gadgets_document_object"),
     ],
 )
 @pytest.mark.parametrize("statement", [insert, update])
@@ -201,6 +203,7 @@ def test_each_rule_that_sql_can_say_is_one_named_constraint():
         "ck_gadgets_share_range",
         "ck_gadgets_places_range",
         "ck_gadgets_renamed_range",
+        "ck_gadgets_document_object",
     }
 
 

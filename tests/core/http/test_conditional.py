@@ -23,14 +23,28 @@ def patched(client, url, tag):
 # -- If-Match
 
 
-@pytest.mark.parametrize("tag", ['"1"', "*", ' "1" ', " * "])
+@pytest.mark.parametrize("tag", ['"1"', "*", ' "1" ', " * ", '"7", "1"', '"1" , "7"', 'W/"7","1"'])
 def test_an_if_match_that_matches_lets_the_change_happen(client, url, tag):
     assert patched(client, url, tag).status_code == 200
 
 
 @pytest.mark.parametrize(
     "tag",
-    ['"2"', '"0"', '"01"', '"+1"', '""', '"abc"', '"*"', '"1;gzip"', '"99999999999999999999"', 'W/"1"', '"\u00e9"'],
+    [
+        '"2"',
+        '"0"',
+        '"01"',
+        '"+1"',
+        '""',
+        '"abc"',
+        '"*"',
+        '"1;gzip"',
+        '"99999999999999999999"',
+        'W/"1"',
+        '"2", "3"',
+        '"2", W/"1"',
+        '"\u00e9"',
+    ],
 )
 def test_an_if_match_that_does_not_match_refuses_it(client, url, tag):
     response = patched(client, url, tag)
@@ -112,3 +126,9 @@ def test_a_change_of_a_profile_is_a_change_of_its_user(client, profile):
     url = f"/api/v1/users/{ProfileFactory().user_id}"
     before = client.get(url).json["version"]
     assert client.patch(url, json={"profile": profile}).json["version"] == before + 1
+
+
+def test_if_match_may_list_several_versions(client):
+    url = f"/api/v1/tags/{TagFactory().id}"
+    assert client.patch(url, json={"name": "renamed"}, headers={"If-Match": '"9", "1"'}).status_code == 200
+    assert client.patch(url, json={"name": "again"}, headers={"If-Match": '"9", "1"'}).status_code == 412

@@ -98,29 +98,6 @@ def test_a_body_as_large_as_the_limit_is_taken_and_one_byte_more_is_not(client, 
     assert client.post(PRODUCTS, data=padded, content_type="application/json").status_code == 201
 
 
-def test_a_body_that_is_nested_too_deeply_is_malformed(client):
-    body = b'{"metadata": ' + b'{"a": ' * 900 + b"12345678901234567890" + b"}" * 901
-    response = client.post(PRODUCTS, data=body, content_type="application/json")
-    assert response.status_code in {400, 422}
-    assert response.mimetype == "application/problem+json"
-
-
-def chunked(content):
-    """A body in chunks, as a server hands it on: without a length, and with an end."""
-    return {
-        "input_stream": BytesIO(content),
-        "content_type": "application/json",
-        "environ_overrides": {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"},
-    }
-
-
-def test_a_body_in_chunks_is_read_to_its_end_and_held_to_the_same_limit(client, settings, product):
-    body = json.dumps(product).encode()
-    padding = b" " * (settings.max_content_length - len(body))
-    assert client.post(PRODUCTS, **chunked(body + padding + b" ")).status_code == 413
-    assert client.post(PRODUCTS, **chunked(body + padding)).status_code == 201
-
-
 # -- values
 
 

@@ -56,13 +56,6 @@ def test_a_put_needs_everything_that_a_new_row_needs(client):
     assert {error["pointer"] for error in response.json["errors"]} == {"/sku", "/price", "/category_id"}
 
 
-def test_a_put_of_an_order_needs_its_status_which_has_no_default_any_more(client):
-    order = OrderFactory(status="shipped")
-    response = client.put(f"/api/v1/orders/{order.id}", json={})
-    assert (response.status_code, response.json["errors"][0]["pointer"]) == (422, "/status")
-    assert client.put(f"/api/v1/orders/{order.id}", json={"status": "shipped"}).status_code == 200
-
-
 def test_a_put_makes_no_row(client):
     response = client.put("/api/v1/tags/4711", json={"name": "new"})
     assert response.status_code == 404

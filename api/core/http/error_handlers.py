@@ -53,11 +53,10 @@ def _api_error(error: APIError) -> Response:
 
 
 def _http_exception(error: HTTPException) -> Response:
-    status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
-    if error.response is not None and not status >= HTTPStatus.BAD_REQUEST:
+    if error.response is not None:
+        # `abort(response)`: a view that answers in its own way.
         return error.response  # type: ignore[return-value]
-    if status < HTTPStatus.BAD_REQUEST:
-        return error.get_response()  # type: ignore[return-value]
+    status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
     headers = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
     return problem(status, HTTPStatus(status).phrase.capitalize(), _detail(error), headers=headers)
 

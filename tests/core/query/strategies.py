@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from marshmallow import validate
 
@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 
     from api.core.query.allowlist import AllowList
 
-# A busy machine is no failure.
-calm = settings(deadline=None)
+
+def examples(number: int) -> settings:
+    """Try so many examples, however long they take: a busy machine is no failure."""
+    return settings(max_examples=number, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+calm = examples(100)
 
 World = dict[str, list[dict[str, Any]]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import inspect, select
 from sqlalchemy.orm import selectinload
@@ -16,7 +16,7 @@ from api.core.query.plan import QueryPlan
 from api.core.query.projection import attribute_of, dumped_fields
 from api.core.query.relations import soft_deletable
 from api.extensions import db
-from tests.core.query.strategies import pages, shown, store, worlds
+from tests.core.query.strategies import examples, pages, shown, store, worlds
 from tests.core.query.things import Base, things
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def test_a_page_equals_the_dump_of_its_rows(resources, scratch):
-    @settings(max_examples=60, deadline=None)
+    @examples(60)
     @given(data=st.data())
     def check(data):
         world = data.draw(worlds(db.metadata))
@@ -44,7 +44,7 @@ def test_a_page_equals_the_dump_of_its_rows(resources, scratch):
 def test_a_page_of_columns_and_relations_of_every_kind_equals_its_dump(thing_reader, thing_scratch):
     collection = things()
 
-    @settings(max_examples=60, deadline=None)
+    @examples(60)
     @given(data=st.data())
     def check(data):
         with thing_scratch() as session:
@@ -57,7 +57,7 @@ def test_a_page_of_columns_and_relations_of_every_kind_equals_its_dump(thing_rea
 
 
 def test_a_single_row_equals_its_dump(resources, scratch):
-    @settings(max_examples=30, deadline=None)
+    @examples(30)
     @given(data=st.data())
     def check(data):
         world = data.draw(worlds(db.metadata, most=2))

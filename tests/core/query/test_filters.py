@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from api.core.query.allowlist import Kind, Limits
 from api.core.query.cursor import CursorCodec
 from api.core.query.params import parse_list
 from tests.core.query.reference import DOCUMENTS, POOLS, Field, document_filters, filters, groups
-from tests.core.query.strategies import store
+from tests.core.query.strategies import examples, store
 from tests.core.query.things import Base, things
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def check(thing_reader, thing_scratch):
 
 @pytest.mark.parametrize("name", COLUMNS)
 def test_every_operator_of_a_column_finds_the_rows_it_means(check, name):
-    @settings(max_examples=15, deadline=None)
+    @examples(15)
     @given(world=rows(related=False), conditions=st.lists(filters(column(name)), min_size=5, max_size=5))
     def run(world, conditions):
         check(world, conditions)
@@ -145,7 +145,7 @@ def test_every_operator_of_a_column_finds_the_rows_it_means(check, name):
 
 
 def test_conditions_on_related_rows_find_the_rows_they_mean(check):
-    @settings(max_examples=40, deadline=None)
+    @examples(40)
     @given(data=st.data())
     def run(data):
         world = data.draw(rows(related=True))
@@ -156,7 +156,7 @@ def test_conditions_on_related_rows_find_the_rows_they_mean(check):
 
 
 def test_conditions_inside_documents_find_the_rows_they_mean(check):
-    @settings(max_examples=60, deadline=None)
+    @examples(60)
     @given(world=rows(related=False), conditions=st.lists(document_filters(DOCUMENT), min_size=5, max_size=5))
     def run(world, conditions):
         check(world, conditions)
@@ -165,7 +165,7 @@ def test_conditions_inside_documents_find_the_rows_they_mean(check):
 
 
 def test_nested_groups_find_the_rows_they_mean(check):
-    @settings(max_examples=50, deadline=None)
+    @examples(50)
     @given(data=st.data())
     def run(data):
         world = data.draw(rows(related=True))

@@ -9,14 +9,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, update
 
 from api.app import API_PREFIX
 from api.core.query.cursor import CursorCodec
 from api.core.query.plan import Filter, Page, Position, QueryPlan, Sort
-from tests.core.query.strategies import store
+from tests.core.query.strategies import examples, store
 from tests.core.query.things import Base, Thing
 from tests.factories import CategoryFactory, ProductFactory
 
@@ -122,7 +122,7 @@ def reading(thing_reader, thing_scratch):
 
 
 def test_keyset_pages_are_the_sorted_whole_forward_and_backward(reading):
-    @settings(max_examples=80, deadline=None)
+    @examples(80)
     @given(rows=things(), sort=sorts(), size=st.integers(1, 4))
     def run(rows, sort, size):
         data = world(rows)
@@ -142,7 +142,7 @@ def test_keyset_pages_are_the_sorted_whole_forward_and_backward(reading):
 
 
 def test_the_page_before_the_next_page_is_this_page(reading):
-    @settings(max_examples=30, deadline=None)
+    @examples(30)
     @given(rows=things(), sort=sorts(), size=st.integers(1, 3))
     def run(rows, sort, size):
         def check(_session, read):
@@ -157,7 +157,7 @@ def test_the_page_before_the_next_page_is_this_page(reading):
 
 
 def test_a_row_that_stays_is_seen_once_whatever_comes_and_goes_meanwhile(reading):
-    @settings(max_examples=50, deadline=None)
+    @examples(50)
     @given(rows=things(), sort=sorts(), size=st.integers(1, 3), data=st.data())
     def run(rows, sort, size, data):
         leaving = data.draw(st.sets(st.sampled_from([row["id"] for row in rows]))) if rows else set()
@@ -189,7 +189,7 @@ def _removal(key: int) -> Any:
 
 
 def test_offset_pages_are_the_sorted_whole(reading):
-    @settings(max_examples=30, deadline=None)
+    @examples(30)
     @given(rows=things(), sort=sorts(), size=st.integers(1, 4))
     def run(rows, sort, size):
         data = world(rows)

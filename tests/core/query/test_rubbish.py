@@ -5,12 +5,13 @@ from __future__ import annotations
 from urllib.parse import quote, urlencode
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from api.app import API_PREFIX
 from api.core.http.error_handlers import PROBLEM_TYPE
 from api.core.query.allowlist import JSON_PATH_OPERATORS, Limits
+from tests.core.query.strategies import examples
 from tests.factories import OrderFactory, OrderItemFactory, ProductFactory, ProfileFactory, RoleFactory, TagFactory
 
 NASTY = [
@@ -84,7 +85,7 @@ def shop(database):
 
 @pytest.mark.usefixtures("shop")
 def test_any_list_is_a_page_or_a_problem_that_names_the_parameter(client, resources):
-    @settings(max_examples=300, deadline=None)
+    @examples(300)
     @given(data=st.data())
     def run(data):
         name = data.draw(st.sampled_from(sorted(resources)))
@@ -96,7 +97,7 @@ def test_any_list_is_a_page_or_a_problem_that_names_the_parameter(client, resour
 
 @pytest.mark.usefixtures("shop")
 def test_any_group_is_a_page_or_a_problem_that_names_the_parameter(client, resources):
-    @settings(max_examples=150, deadline=None)
+    @examples(150)
     @given(data=st.data())
     def run(data):
         name = data.draw(st.sampled_from(sorted(resources)))
@@ -110,7 +111,7 @@ def test_any_group_is_a_page_or_a_problem_that_names_the_parameter(client, resou
 
 @pytest.mark.usefixtures("shop")
 def test_any_view_of_one_row_is_the_row_or_a_problem_that_names_the_parameter(client, resources):
-    @settings(max_examples=80, deadline=None)
+    @examples(80)
     @given(data=st.data())
     def run(data):
         name = data.draw(st.sampled_from(sorted(resources)))

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from api.core.query import statement as module
@@ -15,7 +15,7 @@ from api.core.query.plan import Filter, Group, Page, Position, QueryPlan, Sort
 from api.core.query.statement import StatementCache
 from api.resources.products.models import Product
 from api.resources.products.schemas import ProductSchema
-from tests.core.query.strategies import characters
+from tests.core.query.strategies import characters, examples
 
 SORT = (Sort(("name",)), Sort(("id",)))
 
@@ -109,7 +109,7 @@ def test_threads_that_ask_at_once_build_a_shape_once(collection):
     assert all(answer == answers[0] for answer in answers)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(text=st.text(characters, min_size=1, max_size=30), number=st.integers(10**6, 10**9))
 def test_no_value_gets_into_the_text_of_a_statement(resources, text, number):
     collection = resources["products"].collection

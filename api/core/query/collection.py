@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
+from decimal import Decimal
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from marshmallow import fields
-from sqlalchemy import JSON, BigInteger, Integer, SmallInteger
+from sqlalchemy import JSON, BigInteger, Enum, Integer, SmallInteger, TypeDecorator
 
 from api.core.query.allowlist import AllowList, FieldRule, Kind, Limits
 from api.core.query.plan import Page, QueryPlan, Sort
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from marshmallow import Schema
+    from sqlalchemy.types import TypeEngine
 
 
 _KINDS: dict[type, Kind] = {
@@ -30,6 +34,20 @@ _KINDS: dict[type, Kind] = {
     fields.String: Kind.TEXT,
     fields.Raw: Kind.JSON,
 }
+_NUMBERS = frozenset({int, float, Decimal})
+_COLUMNS: dict[Kind, frozenset[type]] = {
+    Kind.INTEGER: frozenset({int}),
+    Kind.DECIMAL: _NUMBERS,
+    Kind.NUMBER: _NUMBERS,
+    Kind.BOOLEAN: frozenset({bool}),
+    Kind.TIMESTAMP: frozenset({datetime}),
+    Kind.DATE: frozenset({date}),
+    Kind.UUID: frozenset({UUID}),
+    Kind.TEXT: frozenset({str}),
+    Kind.JSON: frozenset({dict}),
+}
+"""The Python types of columns with which values of a kind can be compared."""
+
 # The two others are subclasses of Integer.
 _BITS: dict[type, int] = {SmallInteger: 16, BigInteger: 64, Integer: 32}
 SCHEMAS_KEPT = 64
@@ -173,6 +191,17 @@ class Collection:
         return self.schema(only=[self._selectable[name] for name in chosen])
 
 
+def _python_type(column_type: TypeEngine[Any]) -> type | None:
+    """What values of the column are in Python; None where that is not known, and for PostgreSQL's own enumerations."""
+    if isinstance(column_type, TypeDecorator):
+        return _python_type(column_type.impl_instance)
+    if isinstance(column_type, JSON):
+        return dict
+    if isinstance(column_type, Enum) and column_type.native_enum:
+        return None
+    return column_type.python_type
+
+
 def _prefixes(path: str) -> Iterator[str]:
     """`a.b.c` and what leads to it: `a`, `a.b`."""
     parts = path.split(".")
@@ -193,7 +222,7 @@ def _rule(name: str, field: fields.Field[Any], model: type, *, nullable_above: b
     attribute = attribute_of(field)
     column_type = type_of(model, attribute)
     kind = next((_KINDS[base] for base in type(field).__mro__ if base in _KINDS), None)
-    if kind is None or (kind is Kind.JSON) != isinstance(column_type, JSON):
+    if kind is None or _python_type(column_type) not in _COLUMNS[kind]:
         return None
     low = high = None
     if kind is Kind.INTEGER:

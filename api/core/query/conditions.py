@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     ColumnElement,
-    Enum,
     Numeric,
     String,
     Text,
@@ -159,8 +158,6 @@ class Conditions:
 
 def _unlimited(type_: Any) -> Any:
     """`type_` without length or scale, to which a cast would cut or round the value that is looked for."""
-    if isinstance(type_, Enum):
-        return type_
     return Text() if isinstance(type_, String) else Numeric() if isinstance(type_, Numeric) else type_
 
 

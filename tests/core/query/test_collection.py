@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from marshmallow import fields
-from sqlalchemy import ForeignKey, Integer, String, and_
+from sqlalchemy import Enum, ForeignKey, Integer, String, and_
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, foreign, mapped_column, relationship
@@ -27,7 +27,7 @@ def test_every_comparable_field_of_the_schema_can_be_filtered_by():
     own = {name for name in ALLOWED.filters if "." not in name}
     assert own == {
         *("id", "small", "number", "rank", "price", "ratio", "title", "flag", "moment", "day", "token", "ordinal"),
-        *("top", "document", "deleted_at"),
+        *("top", "code", "document", "deleted_at"),
     }
 
 
@@ -124,6 +124,7 @@ class Shelf(Base):
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     name: Mapped[str] = mapped_column(String(10))
     number: Mapped[int]
+    mood: Mapped[str] = mapped_column(Enum("good", "bad", name="mood"))
     tags: Mapped[list[str]] = mapped_column(ARRAY(String))
     other_id: Mapped[int] = mapped_column(ForeignKey("shelves.id"))
 
@@ -213,6 +214,12 @@ def test_a_field_with_sql_of_its_own_is_shown_but_not_compared():
     assert "extra" in Collection("shelves", Shelf, schema).allow_list(Limits()).fields
     with pytest.raises(ValueError, match="'extra' is a Tags, which cannot be compared"):
         Collection("shelves", Shelf, schema, filters=("extra",))
+
+
+@pytest.mark.parametrize("name", ["id", "mood", "tags"])
+def test_a_field_is_not_compared_with_a_column_of_another_type(name):
+    collection = Collection("shelves", Shelf, schema_with(fields.String(attribute=name, dump_only=True)))
+    assert "extra" not in collection.allow_list(Limits()).filters
 
 
 def test_a_hybrid_property_is_a_field_like_a_column():

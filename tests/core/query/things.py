@@ -179,6 +179,7 @@ class ThingSchema(BaseSchema):
     token = auto_field()
     ordinal = auto_field()
     top = fields.Boolean()
+    code = fields.Integer(attribute="ordinal", as_string=True, dump_only=True)
     document = auto_field("document_")
     deleted_at = auto_field()
     owner = Embed(OwnerSchema)

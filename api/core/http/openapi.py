@@ -51,7 +51,7 @@ _LIST_OPERATORS = {
 }
 _MEANINGS = {
     "eq": "Equal to",
-    "ne": "Not equal to, NULL included",
+    "ne": "Exactly what `eq` does not find, NULL included",
     "lt": "Below",
     "lte": "At most",
     "gt": "Above",

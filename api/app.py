@@ -8,7 +8,7 @@ from dataclasses import replace
 from flask import Flask
 
 from api import cli, registry
-from api.config import ConfigurationError, Settings
+from api.config import ConfigurationError, Settings, checked_database_url
 from api.core.database.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from api.core.http import documentation, error_handlers, health, metrics, request_log
 from api.core.http.blueprint import LIMITS
@@ -82,4 +82,4 @@ def _with_database(app: Flask, settings: Settings) -> Settings:
     # The last process that uses the server stops it, whichever had started it.
     atexit.register(server.stop)
     app.extensions["embedded_postgres"] = server
-    return replace(settings, database_url=url.replace("postgresql://", "postgresql+psycopg2://", 1))
+    return replace(settings, database_url=checked_database_url(url))

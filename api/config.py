@@ -116,7 +116,7 @@ def _read(env: Env) -> dict[str, Any]:
     return {
         "app_env": env.str("APP_ENV", Settings.app_env, validate=validate.OneOf(["development", "test", "production"])),
         "secret_key": env.str("SECRET_KEY", Settings.secret_key, validate=validate.Length(min=1)),
-        "database_url": _database_url(env.str("DATABASE_URL", "")),
+        "database_url": checked_database_url(env.str("DATABASE_URL", "")),
         # libpq reads it by itself, where the URL has no password.
         "database_password": env.str("PGPASSWORD", ""),
         "pool_size": env.int("DB_POOL_SIZE", Settings.pool_size, validate=positive),
@@ -156,7 +156,7 @@ def _read(env: Env) -> dict[str, Any]:
     }
 
 
-def _database_url(value: str) -> str:
+def checked_database_url(value: str) -> str:
     """Accept `postgres://` and `postgresql://` as everybody writes them and name the driver that is installed."""
     if not value:
         return ""

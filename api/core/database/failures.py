@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Table
+    from sqlalchemy.schema import SchemaItem
 
 _UNIQUE_VIOLATION = "23505"
 _FOREIGN_KEY_VIOLATION = "23503"
@@ -34,6 +35,7 @@ _LOCK_NOT_AVAILABLE = "55P03"
 _QUERY_CANCELED = "57014"
 _SERIALIZATION_FAILURES = frozenset({"40001", "40P01"})
 _DATA_EXCEPTION_CLASS = "22"
+_NOT_ALLOWED = "This value is not allowed."
 _OUT_OF_REACH_CLASSES = frozenset({"08", "53", "57", "58"})
 
 
@@ -95,14 +97,18 @@ def _violations(names: Sequence[str], detail: str) -> list[Violation]:
 
 def _constrained_fields(table: Table | None, constraint: str | None) -> list[str]:
     """Names of the columns that `constraint` speaks of, as the API names them."""
-    for item in (*table.constraints, *table.indexes) if table is not None else ():
-        if getattr(item, "name", None) == constraint:
-            return list(item.info.get("fields") or [column.name for column in getattr(item, "columns", ())])
-    return []
+    item = _named(table, constraint)
+    if item is None:
+        return []
+    return list(item.info.get("fields") or [column.name for column in getattr(item, "columns", ())])
 
 
 def _check_detail(table: Table | None, constraint: str | None) -> str:
-    for item in table.constraints if table is not None else ():
-        if item.name == constraint and CHECK_DETAIL in item.info:
-            return str(item.info[CHECK_DETAIL])
-    return "This value is not allowed."
+    item = _named(table, constraint)
+    return str(item.info.get(CHECK_DETAIL, _NOT_ALLOWED)) if item is not None else _NOT_ALLOWED
+
+
+def _named(table: Table | None, constraint: str | None) -> SchemaItem | None:
+    """The table's constraint or unique index of this name."""
+    items = (*table.constraints, *table.indexes) if table is not None else ()
+    return next((item for item in items if getattr(item, "name", None) == constraint), None)

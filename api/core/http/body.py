@@ -79,17 +79,21 @@ def read_json(request: Request) -> Any:
 def _read(request: Request) -> bytes:
     """The whole body. One in chunks does not tell its length, so it is read to one byte beyond the limit.
 
+    Only where the server says that the stream has an end: without that, a read would wait for the client to hang up.
+
     Raises:
         RequestEntityTooLarge: when it is longer than the limit.
         MalformedRequestError: when its chunks are broken.
     """
     try:
-        if request.content_length is not None or request.max_content_length is None:
+        limit = request.max_content_length
+        in_chunks = request.content_length is None and request.environ.get("wsgi.input_terminated", False)
+        if limit is None or not in_chunks:
             return request.get_data(cache=True)
-        body: bytes = request.environ["wsgi.input"].read(request.max_content_length + 1)
+        body: bytes = request.environ["wsgi.input"].read(limit + 1)
     except OSError as error:
         raise MalformedRequestError("The body could not be read to its end.") from error
-    if len(body) > request.max_content_length:
+    if len(body) > limit:
         raise RequestEntityTooLarge
     return body
 

@@ -21,10 +21,9 @@ def etag(version: int) -> str:
 
 
 def expected_versions(request: Request) -> frozenset[int] | None:
-    """The versions that `If-Match` names; None for no such header and for `*`.
+    """The versions that `If-Match` names, of tags that may be ours; None for no such header and for `*`.
 
     Raises:
-        PreconditionFailedError: for a tag that was never ours, so that it cannot match.
         MalformedRequestError: for a header with no tag in it.
     """
     if "If-Match" not in request.headers:

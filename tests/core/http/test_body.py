@@ -281,3 +281,12 @@ def test_a_body_in_broken_chunks_is_malformed(client):
             raise OSError
 
     assert in_chunks(client, Broken()).status_code == 400
+
+
+def test_a_request_without_a_body_is_answered_where_the_stream_has_no_end(client):
+    class Endless(BytesIO):
+        def read(self, *_):
+            raise AssertionError("This would wait for the client.")
+
+    response = client.post("/api/v1/tags", environ_overrides={"wsgi.input": Endless(), "wsgi.input_terminated": False})
+    assert response.status_code == 400

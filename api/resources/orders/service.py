@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from api.core.errors import ConflictError, InvalidError, Violation, pointer_to
+from api.core.errors import ConflictError, InvalidError, Violation, invalid_field, pointer_to
 from api.core.resource.service import Service
 from api.resources.orders.models import Order, OrderItem
 
@@ -32,7 +32,7 @@ class OrderService(Service[Order]):
         """
         values = self.prepared({name: value for name, value in data.items() if name != "items"})
         if values.get("status", "pending") != "pending":
-            raise InvalidError(violations=[Violation("A new order is pending.", pointer="/status")])
+            raise invalid_field("status", "A new order is pending.")
         items: Sequence[Mapping[str, Any]] = data.get("items") or ()
         products = self._take(items)
         return self._insert(
@@ -50,15 +50,15 @@ class OrderService(Service[Order]):
         """
         values = self.prepared({name: value for name, value in data.items() if name != "items"})
         if values.get("status", "pending") in _OPEN:
-            raise InvalidError(violations=[Violation("An order of the past is not open.", pointer="/status")])
+            raise invalid_field("status", "An order of the past is not open.")
         return self._insert(values, [OrderItem(**item) for item in data.get("items") or ()])
 
     def _insert(self, values: Mapping[str, Any], lines: list[OrderItem]) -> Order:
         if not lines:
-            raise InvalidError(violations=[Violation("An order has at least one item.", pointer="/items")])
+            raise invalid_field("items", "An order has at least one item.")
         total = sum((line.unit_price * line.quantity for line in lines), Decimal(0))
         if total > _LARGEST_TOTAL:
-            raise InvalidError(violations=[Violation(f"The total is above {_LARGEST_TOTAL}.", pointer="/items")])
+            raise invalid_field("items", f"The total is above {_LARGEST_TOTAL}.")
         return self.repository.add(Order(**values, items=lines, total_amount=total))
 
     def update(self, row: Order, data: Mapping[str, Any]) -> Order:

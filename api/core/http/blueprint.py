@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 from flask_smorest.blueprint import Blueprint
 from sqlalchemy import inspect
 
-from api.core.database.mixins import SoftDeleteMixin
-from api.core.http import documented
 from api.core.http.body import BodyParser
 from api.core.http.schema import BaseSchema
-from api.core.http.views import ALLOW_LISTS, ResourceViews
+from api.core.http.views import ALLOW_LISTS, ROUTES, ResourceViews
 from api.core.query.collection import Collection
 from api.core.query.read import Reader
 from api.core.resource.service import Service
@@ -25,17 +23,7 @@ if TYPE_CHECKING:
 
 LIMITS = "query_limits"
 
-# View, method and path below the resource, in the order of the OpenAPI document.
-_ROUTES = {
-    "list": ("GET", ""),
-    "create": ("POST", ""),
-    "get": ("GET", "/{key}"),
-    "replace": ("PUT", "/{key}"),
-    "patch": ("PATCH", "/{key}"),
-    "delete": ("DELETE", "/{key}"),
-    "restore": ("POST", "/{key}/restore"),
-}
-ALL_VIEWS = frozenset(_ROUTES)
+ALL_VIEWS = frozenset(route.view for route in ROUTES)
 
 
 class ResourceBlueprint(Blueprint):
@@ -81,8 +69,9 @@ class ResourceBlueprint(Blueprint):
             "includes": includes,
             "default_sort": default_sort,
         }
-        self._views = [view for view in _ROUTES if view not in without and self._possible(view)]
-        self._add_views(example)
+        self.example = example
+        self._routes = [route for route in ROUTES if route.view not in without and route.possible(model)]
+        self._add_views()
 
     # -- registration ---------------------------------------------------------------------------------------------
 
@@ -97,25 +86,22 @@ class ResourceBlueprint(Blueprint):
     def register_views_in_doc(self, api: Any, app: Flask, spec: Any, **options: Any) -> None:
         """Add the parameters, which depend on the application's limits, and document the views."""
         allowed = app.extensions[ALLOW_LISTS][self.name]
-        for view in self._views:
-            manual = self._docs[view][_ROUTES[view][0].lower()].setdefault("manual_doc", {})
+        for route in self._routes:
+            manual = self._docs[route.view][route.method.lower()].setdefault("manual_doc", {})
             manual |= {
-                "parameters": documented.parameters(view, allowed),
-                "operationId": f"{view}_{self.name}",
-                "summary": documented.summary(view, self.schema, self.name),
+                "parameters": route.parameters(allowed),
+                "operationId": f"{route.view}_{self.name}",
+                "summary": route.heading(self.schema.component_name("response").lower(), self.name),
             }
         super().register_views_in_doc(api, app, spec, **options)
 
-    def _possible(self, view: str) -> bool:
-        return view != "restore" or issubclass(self.model, SoftDeleteMixin)
-
-    def _add_views(self, example: dict[str, Any] | None) -> None:
+    def _add_views(self) -> None:
         views = self.views_class(self)
-        document = documented.read_views(self, self.schema) | documented.write_views(self, self.schema, example)
-        for view in self._views:
-            method, path = _ROUTES[view]
-            function = document[view](_as_function(getattr(views, view)))
-            self.add_url_rule(path.format(key=self._key_converter()), view, function, methods=[method])
+        for route in self._routes:
+            function = route.document(self, _as_function(getattr(views, route.view)))
+            self.add_url_rule(
+                route.path.format(key=self._key_converter()), route.view, function, methods=[route.method]
+            )
 
     def _key_converter(self) -> str:
         key = inspect(self.model, raiseerr=True).local_table.primary_key.columns[0]

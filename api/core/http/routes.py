@@ -1,0 +1,41 @@
+"""What a generic view is registered with: its method and path, and what the OpenAPI document says of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from api.core.http.blueprint import ResourceBlueprint
+    from api.core.query.allowlist import AllowList
+
+    View = Callable[..., Any]
+
+
+def _always(_model: type) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A generic view.
+
+    `view` is its name in `ResourceViews`; `path` goes on behind the resource's, with `{key}` for the key of a row.
+    `document` adds what the view takes as its body and what it answers, `parameters` is what it takes besides.
+    `possible` tells whether a model can have it.
+    """
+
+    view: str
+    method: str
+    path: str
+    summary: str
+    document: Callable[[ResourceBlueprint, View], View]
+    parameters: Callable[[AllowList], list[dict[str, Any]]]
+    possible: Callable[[type], bool] = _always
+
+    def heading(self, one: str, plural: str) -> str:
+        """The summary, with the resource's names in it."""
+        text = self.summary.format(one=one, plural=plural)
+        return text.replace(" a ", " an ") if one[0] in "aeio" else text

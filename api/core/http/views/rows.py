@@ -1,0 +1,81 @@
+"""Rows one by one: list, get, create, replace, patch, delete and restore."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask import Response, current_app, request, url_for
+
+from api.core.errors import NotFoundError
+from api.core.http import conditional
+from api.core.http.query_string import pairs_of
+from api.core.http.replacement import completed
+from api.core.http.responses import no_content, not_modified, page_response, row_response
+from api.core.http.views.base import CURSORS, BaseViews
+from api.core.query.params import parse_list
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class RowViews(BaseViews):
+    """Read and write single rows, and list them."""
+
+    def list(self) -> Response:
+        """List, filter, sort and page."""
+        pairs = pairs_of(request)
+        allowed, cursors = self.allow_list, current_app.extensions[CURSORS]
+        plan = parse_list(pairs, allowed, cursors)
+        with self.db.read_connection() as connection:
+            rows = self.resource.reader.page(connection, plan)
+        return page_response(rows, plan, pairs, cursors, allowed.limits)
+
+    def get(self, key: Any) -> Response:
+        """Fetch one."""
+        plan = self.view_plan()
+        with self.db.read_connection() as connection:
+            row = self.resource.reader.row(connection, plan, key)
+        if row is None:
+            raise NotFoundError(self.absent(key))
+        # The ETag speaks of the row alone; an embedded row may have changed without it.
+        if row.version is not None and not plan.include and conditional.is_unchanged(request, row.version):
+            return not_modified(row.version)
+        return row_response(row)
+
+    def create(self, data: Mapping[str, Any]) -> Response:
+        """Create one."""
+        plan = self.written_plan()
+        with self.writing() as service:
+            row = service.create(data)
+            response = self.written(service.session, plan, row.id, 201)
+            # Below the collection's own address: the view of a row may be left out.
+            response.headers["Location"] = f"{url_for(f'{self.resource.name}.create')}/{row.id}"
+            return response
+
+    def replace(self, data: Mapping[str, Any], key: Any) -> Response:
+        """Replace one: what is not given gets its default."""
+        return self._change(key, completed(data, self.schema(variant="replace"), self.model))
+
+    def patch(self, data: Mapping[str, Any], key: Any) -> Response:
+        """Change the given fields of one."""
+        return self._change(key, data)
+
+    def delete(self, key: Any) -> Response:
+        """Delete one; where the resource can be restored, softly."""
+        self.refuse_parameters()
+        with self.writing() as service:
+            service.delete(self.locked(service, key))
+        return no_content()
+
+    def restore(self, key: Any) -> Response:
+        """Bring a deleted one back."""
+        plan = self.written_plan()
+        with self.writing() as service:
+            service.restore(self.locked(service, key, include_deleted=True))
+            return self.written(service.session, plan, key, 200)
+
+    def _change(self, key: Any, data: Mapping[str, Any]) -> Response:
+        plan = self.written_plan()
+        with self.writing() as service:
+            service.update(self.locked(service, key), data)
+            return self.written(service.session, plan, key, 200)

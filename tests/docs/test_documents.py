@@ -442,7 +442,11 @@ def test_the_api_document_lists_what_each_resource_allows(app):
         cells = [set(re.findall(r"`([^`]+)`", cell)) for cell in row[1].split("|")]
         listed[row[0]] = tuple(cells[2:])
     allowed = {
-        name: ({rule for rule in rules.filters if "." in rule}, set(rules.sorts - {"id"}), set(rules.includes))
+        name: (
+            {rule for rule in rules.filters if "." in rule},
+            {*(rules.sorts - {"id"}), *(f"{document}.…" for document in rules.sort_documents)},
+            set(rules.includes),
+        )
         for name, rules in app.extensions[ALLOW_LISTS].items()
     }
     assert listed == allowed

@@ -142,9 +142,8 @@ def _example(field: ma_fields.Field[Any]) -> dict[str, Any]:
 
 def view_parameters(allowed: AllowList) -> Iterator[dict[str, Any]]:
     """Parameters of a read of one row."""
-    yield _query(
-        "fields", {"type": "string"}, f"Only these fields, of: {', '.join(sorted(allowed.fields))}.", example="id"
-    )
+    fields = ", ".join(sorted([*allowed.fields, *(f"{name}.<key>" for name in allowed.documents)]))
+    yield _query("fields", {"type": "string"}, f"Only these fields, of: {fields}.", example="id")
     if allowed.includes:
         yield _query("include", {"type": "string"}, f"Embed relations, of: {', '.join(sorted(allowed.includes))}.")
     if allowed.deletable:
@@ -164,7 +163,7 @@ def list_parameters(allowed: AllowList) -> Iterator[dict[str, Any]]:
     yield _query("page", number, f"Number of the page, from 1; at most {limits.offset_max} rows are skipped.")
     yield _query("per_page", size, f"Rows on a numbered page{usual}")
     yield _query("count", {"type": "string", "enum": list(COUNTS), "default": "none"}, "Add the `total`.")
-    orders = ", ".join(sorted(allowed.sorts))
+    orders = ", ".join(sorted([*allowed.sorts, *(f"{name}.<key>" for name in allowed.sort_documents)]))
     yield _query("sort", {"type": "string"}, f"Order by these, descending with a minus sign: {orders}.", example="-id")
     yield _query("or", {"type": "string"}, "Any of these conditions: `(id=1,id=2)`; nests with `and` and `not`.")
     yield _query("and", {"type": "string"}, "All of these conditions.")

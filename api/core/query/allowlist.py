@@ -96,6 +96,15 @@ class AllowList:
     key: str = "id"
     deletable: bool = False
     limits: Limits = Limits()
+    documents: frozenset[str] = frozenset()
+    """Those of `fields` that are JSON documents, of which parts can be shown."""
+    sort_documents: frozenset[str] = frozenset()
+    """JSON documents that can be sorted by what they have at a path."""
+
+    @cached_property
+    def filter_documents(self) -> frozenset[str]:
+        """JSON documents that can be filtered by what they have at a path."""
+        return frozenset(name for name, rule in self.filters.items() if rule.kind is Kind.JSON)
 
     @cached_property
     def conditions(self) -> tuple[str, ...]:

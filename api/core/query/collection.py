@@ -57,7 +57,8 @@ class Collection:
     """What `GET /products` can do, worked out once from a declaration.
 
     Every public scalar field can be filtered by and selected. Fields of relations (`category.name`), sort keys and
-    embeds are possible where they are declared; `items.product` brings `items` with it.
+    embeds are possible where they are declared; `items.product` brings `items` with it. A JSON document that is
+    declared as a sort key stands for the paths in it.
 
     Raises:
         ValueError: for a declared name that the schema does not make public, or that cannot do what it is declared for.
@@ -86,7 +87,8 @@ class Collection:
         self._attributes: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._check_forms()
         self._filters = self._filter_rules(filters)
-        self._sorts = self._sort_keys({*sorts, ".".join(self._default_sort.path), "id"})
+        self._sort_documents = frozenset(name for name in sorts if self._declared(name).kind is Kind.JSON)
+        self._sorts = self._sort_keys({*sorts, ".".join(self._default_sort.path), "id"}) - self._sort_documents
 
     def allow_list(self, limits: Limits) -> AllowList:
         """The names that a query string may use, with the given limits."""
@@ -98,6 +100,8 @@ class Collection:
             includes=self._includes,
             default_sort=(self._default_sort,),
             deletable=soft_deletable(self.model),
+            documents=self._documents,
+            sort_documents=self._sort_documents,
             limits=limits,
         )
 
@@ -155,8 +159,8 @@ class Collection:
 
     def _sort_keys(self, names: set[str]) -> frozenset[str]:
         for name in names:
-            if self._declared(name).kind is Kind.JSON:
-                message = f"{self.name}: {name!r} is JSON and has no order"
+            if self._declared(name).kind is Kind.JSON and name not in self._sort_documents:
+                message = f"{self.name}: {name!r} is JSON and has no order; only its paths have"
                 raise ValueError(message)
             self._check_to_one(tuple(name.split(".")))
         return frozenset(names)
@@ -182,6 +186,17 @@ class Collection:
             prefix = ".".join(str(field.name) for field in way)
             names |= {f"{include}.{name}": f"{prefix}.{own}" for name, own in _own_names(schema)}
         return names
+
+    @cached_property
+    def _documents(self) -> frozenset[str]:
+        """The JSON documents among the fields that can be shown."""
+        found: set[str] = set()
+        for name in self._selectable:
+            *relations, last = name.split(".")
+            schema, model, _ = self._at(relations)
+            rule = _rule(name, dumped_fields(schema)[last], model)
+            found |= {name} if rule is not None and rule.kind is Kind.JSON else set()
+        return frozenset(found)
 
     def _make_schema(self, names: tuple[str, ...], include: tuple[str, ...]) -> Schema:
         chosen: list[str] = []

@@ -104,8 +104,9 @@ class Conditions:
         return self._compared(item, column, Text() if item.operator == "has_key" else column.type)
 
     def _in_document(self, item: Filter, document: Any) -> Bool:
+        listed = item.operator in {"in", "not_in"}
         if item.by_containment or not item.json_path:
-            return self._one_of_readings(item, document, "@>")
+            return self._listed(item, document, JSONB()) if listed else self._one_of_readings(item, document, "@>")
         path = cast(self._bind(ARRAY(Text)), ARRAY(Text))
         if item.operator == "is_null" or item.operator in _TEXT_OPERATORS:
             return self._text_at(item, document, path)
@@ -114,9 +115,7 @@ class Conditions:
             return self._compared(item, value, Text())
         if item.operator in {"eq", "ne", "contains"}:
             return self._one_of_readings(item, value, "@>" if item.operator == "contains" else "=")
-        if item.operator in {"in", "not_in"}:
-            return self._listed(item, value, JSONB())
-        return self._ordered(item, value)
+        return self._listed(item, value, JSONB()) if listed else self._ordered(item, value)
 
     def _text_at(self, item: Filter, document: Any, path: ColumnElement[Any]) -> Bool:
         text = document.op("#>>", return_type=Text())(path)
@@ -147,7 +146,8 @@ class Conditions:
         array = ARRAY(_unlimited(type_))
         # JSON values arrive as texts.
         bound = self._bind(ARRAY(Text) if item.json_path else array)
-        listed: Bool = column == any_(cast(bound, array))
+        equals = column.op("@>" if item.by_containment else "=", is_comparison=True)
+        listed: Bool = equals(any_(cast(bound, array)))
         return listed.is_not(true()) if item.operator == "not_in" else listed
 
     def _bind(self, type_: Any) -> Any:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from api.core.query import values
-from api.core.query.allowlist import JSON_PATH_OPERATORS, AllowList, FieldRule, Kind
+from api.core.query.allowlist import JSON_PATH_OPERATORS, AllowList, FieldRule
+from api.core.query.documents import split_path
 from api.core.query.grammar import GROUP_NAMES, GrammarError, Member, parse_group, split_list
 from api.core.query.plan import Condition, Filter, Group, GroupKind
 from api.core.query.problems import ProblemError, Problems, nearest, not_there, shortened
@@ -107,16 +108,12 @@ class FilterParser:
         rule = self._allowed.filters.get(field)
         if rule is not None:
             return rule, ()
-        parts = field.split(".")
-        for end in range(len(parts) - 1, 0, -1):
-            rule = self._allowed.filters.get(".".join(parts[:end]))
-            if rule is not None and rule.kind is Kind.JSON and all(parts[end:]):
-                return rule, _checked_path(tuple(parts[end:]))
-        return None
+        found = split_path(field, self._allowed.filter_documents)
+        return None if found is None else (self._allowed.filters[found[0]], found[1])
 
     def _unknown(self, name: str, *, nested: bool) -> str:
         keys = name.partition(".")[2]
-        paths = [f"{rule.name}.{keys}" for rule in self._allowed.filters.values() if rule.kind is Kind.JSON]
+        paths = [f"{document}.{keys}" for document in self._allowed.filter_documents]
         known = [*self._allowed.conditions, *(() if nested else self._others), *(paths if all(keys.split(".")) else ())]
         near = nearest(name, known)
         if near:
@@ -153,13 +150,6 @@ class FilterParser:
             numbers = all(reading[0][0] in _NUMBER_START for reading in readings)
             return tuple(reading[0 if numbers else -1] for reading in readings)
         return tuple(value for reading in readings for value in reading)
-
-
-def _checked_path(keys: tuple[str, ...]) -> tuple[str, ...]:
-    if len(keys) > values.DOCUMENT_DEPTH_MAX:
-        message = f"Must not go deeper than {values.DOCUMENT_DEPTH_MAX} keys."
-        raise ProblemError(message)
-    return keys
 
 
 def _containment(document: str, *, inside: bool) -> tuple[str, ...]:

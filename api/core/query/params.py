@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from api.core.query import values
 from api.core.query.allowlist import AllowList, FieldRule, Kind
+from api.core.query.documents import Excerpt, like_paths, split_path
 from api.core.query.filters import FilterParser
 from api.core.query.grammar import GROUP_NAMES
 from api.core.query.plan import Page, QueryPlan, Sort
-from api.core.query.problems import Problems, not_there
+from api.core.query.problems import ProblemError, Problems, not_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,6 +39,7 @@ def parse_list(pairs: Sequence[tuple[str, str]], allowed: AllowList, cursors: Cu
         sort=query.sort(),
         page=query.page(),
         fields=query.fields(),
+        excerpts=query.excerpts(),
         include=query.include(),
         count=query.choice("count", COUNTS),
         deleted=query.deleted(),
@@ -59,7 +62,13 @@ def parse_view(pairs: Sequence[tuple[str, str]], allowed: AllowList) -> QueryPla
     problems = Problems()
     query = _QueryString(pairs, allowed, problems)
     query.refuse_what_is_for_lists()
-    plan = QueryPlan(resource=allowed.resource, fields=query.fields(), include=query.include(), deleted=query.deleted())
+    plan = QueryPlan(
+        resource=allowed.resource,
+        fields=query.fields(),
+        excerpts=query.excerpts(),
+        include=query.include(),
+        deleted=query.deleted(),
+    )
     problems.raise_any()
     return plan
 
@@ -109,13 +118,28 @@ class _QueryString:
             bare = name.removeprefix("-")
             if bare in keys:
                 self._problems.add("sort", f"Names {bare!r} twice.")
-            elif self._is_one_of("sort", "sort key", bare, self._allowed.sorts):
-                keys[bare] = Sort(tuple(bare.split(".")), descending=name.startswith("-"))
+            elif key := self._problems.attempt("sort", partial(self._sort_key, bare, descending=name.startswith("-"))):
+                keys[bare] = key
         order = [*keys.values()] or [*self._allowed.default_sort]
         if not any(key.path == (self._allowed.key,) for key in order):
             # In the last key's direction, so that one index can serve the whole order.
             order.append(Sort((self._allowed.key,), descending=order[-1].descending))
         return tuple(order)
+
+    def _sort_key(self, name: str, *, descending: bool) -> Sort:
+        """What `name` stands for: `price`, `category.name`, `metadata.size.width`.
+
+        Raises:
+            ProblemError: for a name that is not there, with what would be.
+        """
+        documents = self._allowed.sort_documents
+        if name in documents:
+            message = f"{name!r} needs a key, as in {name}.key."
+            raise ProblemError(message)
+        found = (name, ()) if name in self._allowed.sorts else split_path(name, documents)
+        if found is None:
+            raise ProblemError(not_there("sort key", name, [*self._allowed.sorts, *like_paths(name, documents)]))
+        return Sort(tuple(found[0].split(".")), descending, found[1])
 
     def include(self) -> tuple[str, ...]:
         """The embeds, each with those that lead to it."""
@@ -132,15 +156,36 @@ class _QueryString:
 
     def fields(self) -> tuple[str, ...]:
         """The fields to show; none for all of them."""
-        names = self._names("fields")
+        return tuple(sorted(self._shown))
+
+    def excerpts(self) -> tuple[Excerpt, ...]:
+        """The fields of which only a part is shown."""
+        return tuple(Excerpt(name, tuple(sorted(paths))) for name, paths in sorted(self._shown.items()) if all(paths))
+
+    @cached_property
+    def _shown(self) -> dict[str, set[tuple[str, ...]]]:
+        """The fields that are named, and the paths into each; an empty one for the whole of it."""
+        shown: dict[str, set[tuple[str, ...]]] = {}
         included = {name.strip() for name in self._steering.get("include", "").split(",")}
-        for name in names:
-            relation = name.rpartition(".")[0]
-            if self._is_one_of("fields", "field", name, self._allowed.fields) and relation:
-                embedded = any(f"{item}.".startswith(f"{relation}.") for item in included)
-                if not embedded:
-                    self._problems.add("fields", f"{name!r} needs include={relation}.")
-        return tuple(sorted(set(names)))
+        for name in self._names("fields"):
+            field, path = self._problems.attempt("fields", partial(self._field, name)) or ("", ())
+            relation = field.rpartition(".")[0]
+            if relation and not any(f"{item}.".startswith(f"{relation}.") for item in included):
+                self._problems.add("fields", f"{name!r} needs include={relation}.")
+            shown.setdefault(field, set()).add(path)
+        return shown
+
+    def _field(self, name: str) -> tuple[str, tuple[str, ...]]:
+        """The field that `name` stands for, and the path into it: `price`, `category.name`, `metadata.colour`.
+
+        Raises:
+            ProblemError: for a name that is not there, with what would be.
+        """
+        found = (name, ()) if name in self._allowed.fields else split_path(name, self._allowed.documents)
+        if found is None:
+            known = [*self._allowed.fields, *like_paths(name, self._allowed.documents)]
+            raise ProblemError(not_there("field", name, known))
+        return found
 
     def deleted(self) -> Any:
         """Which rows to see, in a resource whose rows are marked as deleted."""

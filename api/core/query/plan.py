@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
+    from api.core.query.documents import Excerpt
+
 Count = Literal["none", "exact", "estimated"]
 Deleted = Literal["exclude", "include", "only"]
 GroupKind = Literal["and", "or", "not"]
@@ -43,7 +45,7 @@ class Filter:
 
         Not where a key may be meant as the index of an array, which containment does not know.
         """
-        searched = self.operator in {"eq", "ne", "contains"}
+        searched = self.operator in {"eq", "ne", "in", "not_in", "contains"}
         return searched and bool(self.json_path) and not any(_INDEX.fullmatch(key) for key in self.json_path)
 
     @property
@@ -64,15 +66,15 @@ class Filter:
 
     def binds(self) -> Iterator[Any]:
         """The values to bind, in the order in which the statement names them."""
+        values = self.values
         if self.by_containment:
-            yield from (_document(self.json_path, value) for value in self.values)
-            return
-        if self.json_path:
+            values = tuple(_document(self.json_path, value) for value in values)
+        elif self.json_path:
             yield list(self.json_path)
         if self.operator in {"in", "not_in"}:
-            yield list(self.values)
+            yield list(values)
         elif self.operator != "is_null":
-            yield from self.values
+            yield from values
 
 
 def _document(path: tuple[str, ...], value: str) -> str:
@@ -105,10 +107,19 @@ Condition = Filter | Group
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """One sort key. Ascending puts NULLs last, descending first, as PostgreSQL does."""
+    """One sort key. Ascending puts NULLs last, descending first, as PostgreSQL does.
+
+    `json_path` goes on into a JSON document.
+    """
 
     path: tuple[str, ...]
     descending: bool = False
+    json_path: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def shape(self) -> Hashable:
+        """What the statement depends on; the keys of a path into a document are values."""
+        return (self.path, self.descending, bool(self.json_path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +161,8 @@ class Page:
 class QueryPlan:
     """A whole read.
 
-    `fields` empty means all public fields; `page` None means the one row whose key is bound as `key`.
+    `fields` empty means all public fields; of those of them that are documents, `excerpts` tell the parts to show.
+    `page` None means the one row whose key is bound as `key`.
     """
 
     where: tuple[Condition, ...] = ()
@@ -161,15 +173,17 @@ class QueryPlan:
     count: Count = "none"
     deleted: Deleted = "exclude"
     resource: str = ""
+    excerpts: tuple[Excerpt, ...] = ()
     shape: Hashable = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Work the shape out once."""
         shape = (
             tuple(condition.shape for condition in self.where),
-            self.sort,
+            tuple(key.shape for key in self.sort),
             self.page.shape if self.page else None,
             self.fields,
+            tuple(excerpt.shape for excerpt in self.excerpts),
             self.include,
             self.count,
             self.deleted,
@@ -185,6 +199,9 @@ class QueryPlan:
         values: dict[str, Any] = {}
         for number, value in enumerate(value for condition in self.where for value in condition.binds()):
             values[f"p{number}"] = value
+        values |= {f"s{number}": list(key.json_path) for number, key in enumerate(self.sort) if key.json_path}
+        picked = (key for excerpt in self.excerpts for key in excerpt.binds())
+        values |= {f"f{number}": key for number, key in enumerate(picked)}
         if self.page is not None:
             values["size"] = self.page.size
             if self.page.offset is not None:
@@ -196,4 +213,6 @@ class QueryPlan:
     def fingerprint(self) -> bytes:
         """Digest of what a cursor is bound to: resource, conditions and their values, sort, deleted or not."""
         bound_to = (self.resource, self.where, self.sort, self.deleted)
-        return hashlib.sha256(repr(bound_to).encode()).digest()[:12]
+        # Apart from the sort, so that cursors that were handed out before there were such paths stay valid.
+        inside = tuple(key.json_path for key in self.sort)
+        return hashlib.sha256(repr((*bound_to, inside) if any(inside) else bound_to).encode()).digest()[:12]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import singledispatch
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from marshmallow import fields
-from sqlalchemy import Text, UnaryExpression, cast, func, literal_column, select, true
-from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy import Text, UnaryExpression, bindparam, case, cast, func, literal_column, select, true
+from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by, array
 
 from api.core.query.relations import (
     attribute_name,
@@ -19,12 +20,14 @@ from api.core.query.relations import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from marshmallow import Schema
     from sqlalchemy import ColumnElement, FromClause
     from sqlalchemy.orm import RelationshipProperty
     from sqlalchemy.sql.selectable import LateralFromClause
+
+    from api.core.query.documents import Excerpt, Tree
 
 
 class NoSQLFormError(TypeError):
@@ -110,8 +113,57 @@ def needed_attributes(schema: Schema, model: type) -> set[str]:
     return needed
 
 
+class Excerpts:
+    """The parts of documents to show, in the plan's order, so that the n-th key is bound as `fN`."""
+
+    def __init__(self, excerpts: Sequence[Excerpt] = (), place: str = "") -> None:
+        """`place` is the embed in which names are looked up, with a dot behind it."""
+        self._place = place
+        self._keys: dict[str, list[_Key]] = {}
+        numbers = count()
+        for excerpt in excerpts:
+            self._keys[excerpt.name] = _numbered(excerpt.tree, numbers)
+
+    def inside(self, embed: str) -> Excerpts:
+        """The same, for the fields of `embed`."""
+        inner = Excerpts(place=f"{self._place}{embed}.")
+        inner._keys = self._keys
+        return inner
+
+    def of(self, name: str, document: ColumnElement[Any]) -> ColumnElement[Any]:
+        """`document`, which is the field `name`, or the part of it that is wanted; NULL stays NULL."""
+        keys = self._keys.get(f"{self._place}{name}")
+        if keys is None:
+            return document
+        return case((document.is_not(None), func.coalesce(_picked(document, keys), _EMPTY)))
+
+
+_Key = tuple[int, list["_Key"]]
+_EMPTY: ColumnElement[Any] = literal_column("'{}'::jsonb", JSONB)
+
+
+def _numbered(tree: Tree, numbers: Iterator[int]) -> list[_Key]:
+    return [(next(numbers), _numbered(below, numbers)) for below in tree.values()]
+
+
+def _picked(value: ColumnElement[Any], keys: Sequence[_Key]) -> ColumnElement[Any]:
+    """An object with those of `keys` that the object `value` has; NULL where it has none of them, or is no object."""
+    picked: ColumnElement[Any] = _EMPTY
+    for number, below in keys:
+        key = cast(bindparam(f"f{number}", type_=Text()), Text)
+        found = value.op("->", return_type=JSONB())(key)
+        # It gives NULL for NULL, where jsonb_build_object would give a null.
+        member = func.jsonb_set(_EMPTY, array([key]), _picked(found, below) if below else found, type_=JSONB())
+        picked = picked.op("||", return_type=JSONB())(func.coalesce(member, _EMPTY))
+    return func.nullif(picked, _EMPTY, type_=JSONB())
+
+
 def row_json(
-    schema: Schema, model: type, source: FromClause, column_of: Callable[[str], ColumnElement[Any]]
+    schema: Schema,
+    model: type,
+    source: FromClause,
+    column_of: Callable[[str], ColumnElement[Any]],
+    excerpts: Excerpts,
 ) -> tuple[ColumnElement[Any], FromClause]:
     """The JSON expression of one row of `source`, and `source` joined with what the expression needs.
 
@@ -122,12 +174,13 @@ def row_json(
     joined = source
     for name, field in dumped_fields(schema).items():
         if is_embed(field):
-            related = _embedded(field, relationship_of(model, attribute_of(field)), source, column_of)
+            relationship = relationship_of(model, attribute_of(field))
+            related = _embedded(field, relationship, source, column_of, excerpts.inside(name))
             used.append(related)
             joined = joined.outerjoin(related, true())
             cells.append(related.c.j.label(name))
         else:
-            cells.append(sql_form(field, column_of(attribute_of(field))).label(name))
+            cells.append(excerpts.of(name, sql_form(field, column_of(attribute_of(field)))).label(name))
     row = select(*cells).correlate(*used).lateral()
     return func.row_to_json(row.table_valued()), joined.join(row, true())
 
@@ -137,6 +190,7 @@ def _embedded(
     relationship: RelationshipProperty[Any],
     referring: FromClause,
     column_of: Callable[[str], ColumnElement[Any]],
+    excerpts: Excerpts,
 ) -> LateralFromClause:
     """The rows that one row refers to, as JSON: an object or null for a single one, an array for many."""
     target, rows = related_rows(relationship, column_of)
@@ -148,7 +202,7 @@ def _embedded(
     if not relationship.uselist:
         picked = picked.limit(1)
     source = picked.lateral()
-    expression, joined = row_json(field.schema, model, source, source.c.__getitem__)
+    expression, joined = row_json(field.schema, model, source, source.c.__getitem__, excerpts)
     if not relationship.uselist:
         return select(expression.label("j")).select_from(joined).lateral()
     keys = [_directed(source.c[f"#order_{number}"], modifiers) for number, (_, modifiers) in enumerate(ordering)]

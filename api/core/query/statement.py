@@ -29,7 +29,8 @@ from sqlalchemy.orm import aliased
 
 import api.core.query.estimate  # noqa: F401 - for its listener, which makes the function that is called here
 from api.core.query.conditions import Conditions
-from api.core.query.projection import needed_attributes, row_json
+from api.core.query.json_values import sortable_at
+from api.core.query.projection import Excerpts, needed_attributes, row_json
 from api.core.query.relations import is_nullable, live, mapper_of, related_model, relationship_of
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ class _Builder:
         self._plan = plan
         self._model = collection.model
         self._schema = collection.schema_for(plan)
+        self._excerpts = Excerpts(plan.excerpts)
 
     # -- one row --------------------------------------------------------------------------------------------------
 
@@ -135,7 +137,7 @@ class _Builder:
             .where(key == bindparam("key", type_=key.type), *self._scope())
             .subquery()
         )
-        body, joined = row_json(self._schema, self._model, rows, rows.c.__getitem__)
+        body, joined = row_json(self._schema, self._model, rows, rows.c.__getitem__, self._excerpts)
         version = rows.c.version if versioned else literal_column("NULL")
         return select(cast(body, Text).label("body"), version.label("version")).select_from(joined)
 
@@ -148,7 +150,7 @@ class _Builder:
         """
         keys, picked = self._picked_rows()
         numbered = select(picked, func.row_number().over().label(_ORDINAL)).subquery()
-        body, joined = row_json(self._schema, self._model, numbered, numbered.c.__getitem__)
+        body, joined = row_json(self._schema, self._model, numbered, numbered.c.__getitem__, self._excerpts)
         size: ColumnElement[int] = bindparam("size")
         ordinal = numbered.c[_ORDINAL]
         order = ordinal.desc() if self._plan.page and self._plan.page.backward else ordinal
@@ -206,8 +208,8 @@ class _Builder:
         """The sort keys, and the page's rows and one more with these keys as text."""
         query = select(*self._columns(needed_attributes(self._schema, self._model))).select_from(self._model)
         keys: list[_SortKey] = []
-        for sort in self._plan.sort:
-            query, key = self._sort_key(query, sort)
+        for number, sort in enumerate(self._plan.sort):
+            query, key = self._sort_key(query, sort, f"s{number}")
             keys.append(key)
         labels = [cast(key.expression, Text).label(_SORT_KEY.format(number)) for number, key in enumerate(keys)]
         query = query.add_columns(*labels).where(*self._scope(), *self._conditions())
@@ -220,8 +222,11 @@ class _Builder:
             query = query.offset(bindparam("skip"))
         return keys, query.subquery()
 
-    def _sort_key(self, query: Select[Any], sort: Sort) -> tuple[Select[Any], _SortKey]:
-        """The sort key, and `query` joined with the rows that it comes from."""
+    def _sort_key(self, query: Select[Any], sort: Sort, json_path: str) -> tuple[Select[Any], _SortKey]:
+        """The sort key, and `query` joined with the rows that it comes from.
+
+        A path into a document is bound as `json_path`.
+        """
         model: type[Any] = self._model
         entity: Any = self._model
         *relations, last = self._collection.attributes_of(sort.path)
@@ -231,6 +236,8 @@ class _Builder:
             path = getattr(referring, attribute).of_type(entity)
             hidden = live(entity, model)
             query = query.outerjoin(path.and_(*hidden) if hidden else path)
+        if sort.json_path:
+            return query, _SortKey(sortable_at(getattr(entity, last), json_path), sort.descending, nullable=True)
         nullable = bool(relations) or is_nullable(model, last)
         return query, _SortKey(getattr(entity, last), sort.descending, nullable)
 

@@ -10,15 +10,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from api.core.query.allowlist import Kind
+from api.core.query.documents import DEPTH_MAX
 from api.core.query.problems import ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from api.core.query.allowlist import FieldRule
-
-DOCUMENT_DEPTH_MAX = 32
-"""How many objects and arrays may stand inside one another in a JSON operand, and keys in a path into a document."""
 
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _INTEGER_LENGTH_MAX = 30
@@ -113,7 +111,7 @@ def json_document(text: str) -> str:
     except (ValueError, RecursionError) as error:
         message = 'Must be JSON, such as {"colour":"red"}.'
         raise ValueProblemError(message) from error
-    _check_document(value, DOCUMENT_DEPTH_MAX)
+    _check_document(value, DEPTH_MAX)
     return text
 
 
@@ -157,7 +155,7 @@ def _check_document(value: Any, depth: int) -> None:
         is_storable(value)
     elif isinstance(value, dict | list):
         if depth == 0:
-            message = f"Must not be nested deeper than {DOCUMENT_DEPTH_MAX} levels."
+            message = f"Must not be nested deeper than {DEPTH_MAX} levels."
             raise ValueProblemError(message)
         for item in value:
             _check_document(item, depth - 1)

@@ -13,7 +13,7 @@ blueprint = ResourceBlueprint(
     OrderSchema,
     service=OrderService,
     filters=("user.username", "user.email", "items.product_id", "items.quantity"),
-    sorts=("created_at", "total_amount", "status"),
+    sorts=("created_at", "total_amount", "status", "metadata"),
     includes=("user", "user.profile", "items", "items.product", "items.product.category"),
     default_sort="-created_at",
     example={"user_id": 1, "items": [{"product_id": 1, "quantity": 2}]},

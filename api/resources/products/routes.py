@@ -11,7 +11,7 @@ blueprint = ResourceBlueprint(
     Product,
     ProductSchema,
     filters=("category.name", "tags.id", "tags.name"),
-    sorts=("name", "sku", "price", "stock_quantity", "created_at", "category.name"),
+    sorts=("name", "sku", "price", "stock_quantity", "created_at", "category.name", "metadata"),
     includes=("category", "tags"),
     example={"sku": "MUG-01", "name": "Blue mug", "price": "12.50", "stock_quantity": 100, "category_id": 1},
 )

@@ -13,6 +13,7 @@ from marshmallow import validate
 
 from api.core.database.types import UTCDateTime
 from api.core.database.validation import validators_of
+from api.core.query.documents import Excerpt
 from api.core.query.plan import Page, QueryPlan, Sort
 
 if TYPE_CHECKING:
@@ -54,9 +55,11 @@ def _nested(depth: int) -> Any:
 
 deep = st.integers(1, 20).map(_nested)
 documents = st.dictionaries(
-    texts,
+    st.sampled_from("ab") | texts,
     st.recursive(
-        scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3), max_leaves=6
+        scalars,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab") | texts, inner, max_size=3),
+        max_leaves=6,
     )
     | deep,
     max_size=3,
@@ -167,6 +170,12 @@ def store(session: Session, metadata: sa.MetaData, world: World) -> None:
             session.execute(table.insert(), world[table.name])
 
 
+keys = st.sampled_from(["a", "b", "0", 'c d"%\\{']) | texts
+paths = st.lists(st.lists(keys, min_size=1, max_size=3).map(tuple), min_size=1, max_size=4).map(
+    lambda found: tuple(sorted(set(found)))
+)
+
+
 @st.composite
 def shown(draw: st.DrawFn, allowed: AllowList) -> dict[str, Any]:
     """The `fields`, `include` and `deleted` of a plan."""
@@ -177,8 +186,10 @@ def shown(draw: st.DrawFn, allowed: AllowList) -> dict[str, Any]:
     )
     fields = draw(st.just(set()) | st.sets(st.sampled_from(possible), max_size=4))
     modes = ("exclude", "include", "only") if allowed.deletable else ("exclude",)
+    excerpts = [Excerpt(name, draw(paths)) for name in sorted(fields & allowed.documents) if draw(st.booleans())]
     return {
         "fields": tuple(sorted(fields)),
+        "excerpts": tuple(excerpts),
         "include": tuple(sorted(include)),
         "deleted": draw(st.sampled_from(modes)),
         "resource": allowed.resource,

@@ -85,9 +85,24 @@ def test_what_is_no_relation_cannot_be_embedded(name):
 
 
 @pytest.mark.parametrize(("name", "reason"), [("document", "has no order"), ("parts.size", "'parts' has many rows")])
-def test_what_has_no_single_place_in_an_order_cannot_be_sorted_by(name, reason):
+def test_what_has_no_single_place_in_an_order_cannot_be_the_default_order(name, reason):
     with pytest.raises(ValueError, match=reason):
-        Collection("things", Thing, ThingSchema, sorts=(name,))
+        Collection("things", Thing, ThingSchema, default_sort=name)
+
+
+def test_a_sort_key_with_many_values_for_a_row_is_refused():
+    with pytest.raises(ValueError, match="'parts' has many rows"):
+        Collection("things", Thing, ThingSchema, sorts=("parts.size",))
+
+
+def test_a_document_among_the_sort_keys_stands_for_its_paths():
+    assert ALLOWED.sort_documents == {"document"}
+    assert "document" not in ALLOWED.sorts
+
+
+def test_parts_of_every_document_that_is_shown_can_be_shown(resources):
+    assert ALLOWED.documents == {"document"}
+    assert resources["orders"].collection.allow_list(Limits()).documents == {"metadata", "items.product.metadata"}
 
 
 def test_no_resource_can_be_asked_for_a_password(resources):

@@ -5,21 +5,27 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import inspect, select
 from sqlalchemy.orm import selectinload
 
+from api.app import API_PREFIX
 from api.core.database.mixins import INCLUDE_DELETED
 from api.core.query.allowlist import Limits
 from api.core.query.plan import QueryPlan
 from api.core.query.projection import attribute_of, dumped_fields
 from api.core.query.relations import soft_deletable
 from api.extensions import db
+from tests.core.query.reference import MISSING
 from tests.core.query.strategies import examples, pages, shown, store, worlds
 from tests.core.query.things import Base, things
+from tests.factories import OrderFactory, OrderItemFactory, ProductFactory
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
@@ -88,7 +94,61 @@ def dumped(session: Session, collection: Collection, plan: QueryPlan, query: Sel
     """What the schema writes for the rows of `query`."""
     options = {INCLUDE_DELETED: plan.deleted != "exclude"}
     found = session.scalars(query, execution_options=options | {"populate_existing": True}).all()
-    return json.loads(json.dumps(collection.schema_for(plan).dump(found, many=True)))
+    dump = json.loads(json.dumps(collection.schema_for(plan).dump(found, many=True)))
+    for excerpt in plan.excerpts:
+        *embeds, name = excerpt.name.split(".")
+        for row in _reached(dump, embeds):
+            row[name] = picked(row[name], excerpt.paths)
+    return dump
+
+
+def _reached(rows: list[Any], embeds: list[str]) -> Iterator[dict[str, Any]]:
+    """The embedded rows that `embeds` lead to."""
+    for row in rows:
+        if not embeds:
+            yield row
+        elif (inner := row[embeds[0]]) is not None:
+            yield from _reached(inner if isinstance(inner, list) else [inner], embeds[1:])
+
+
+def picked(document: Any, wanted: Sequence[tuple[str, ...]]) -> Any:
+    """What of `document` is at the paths `wanted`, nested as in the document."""
+    if not isinstance(document, dict):
+        return document
+    found: dict[str, Any] = {}
+    for path in wanted:
+        value: Any = document
+        for key in path:
+            value = value.get(key, MISSING) if isinstance(value, dict) else MISSING
+        if value is not MISSING:
+            inner = found
+            for key in path[:-1]:
+                inner = inner.setdefault(key, {})
+            inner[path[-1]] = value
+    return found
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ("metadata.a", {"a": 1}),
+        ("metadata.a,metadata.none", {"a": 1}),
+        ("metadata.none", {}),
+        ("metadata.b.c,metadata.a", {"a": 1, "b": {"c": None}}),
+        ("metadata.b.c,metadata.b.d.e", {"b": {"c": None, "d": {"e": "x"}}}),
+        ("metadata.b.d,metadata.b.d.e", {"b": {"d": {"e": "x", "f": [1]}}}),
+        ("metadata.b.d.f.0", {}),
+        ("metadata.a.b", {}),
+        ("metadata.a,metadata", {"a": 1, "b": {"c": None, "d": {"e": "x", "f": [1]}}}),
+    ],
+)
+def test_parts_of_a_document_are_shown_nested_as_they_are_in_it(client, fields, shown):
+    product = ProductFactory(metadata_={"a": 1, "b": {"c": None, "d": {"e": "x", "f": [1]}}})
+    assert client.get(f"{API_PREFIX}/products/{product.id}?fields={fields}").json == {"metadata": shown}
+    OrderItemFactory(product=product, order=OrderFactory())
+    embedded = ",".join(f"items.product.{field}" for field in fields.split(","))
+    answer = client.get(f"{API_PREFIX}/orders?include=items.product&fields=status,items.quantity,{embedded}").json
+    assert answer["items"][0]["items"][0]["product"] == {"metadata": shown}
 
 
 def loading(collection: Collection, plan: QueryPlan) -> Select[Any]:

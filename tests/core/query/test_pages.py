@@ -16,6 +16,8 @@ from sqlalchemy import delete, insert, update
 from api.app import API_PREFIX
 from api.core.query.cursor import CursorCodec
 from api.core.query.plan import Filter, Page, Position, QueryPlan, Sort
+from tests.core.query.reference import at as at_path
+from tests.core.query.reference import kind_of
 from tests.core.query.strategies import examples, store
 from tests.core.query.things import Base, Thing
 from tests.factories import CategoryFactory, ProductFactory
@@ -42,6 +44,12 @@ OWNERS = [
     {"id": 4, "name": "a", "boss_id": 1, "deleted_at": datetime(2026, 1, 1, tzinfo=UTC)},
     {"id": 5, "name": "c", "boss_id": 4, "deleted_at": None},
 ]
+DOCUMENTS = st.none() | st.sampled_from(
+    [
+        *({}, {"a": None}, {"a": 1}, {"a": 1.0}, {"a": -2.5}, {"a": 10}, {"a": "1"}, {"a": ""}, {"a": 'b"%☃'}),
+        *({"a": True}, {"a": False}, {"a": [1]}, {"a": []}, {"a": {"b": 1}}, {"a": {"b": "x"}}, {"a": "y" * 9000}),
+    ]
+)
 RELATED = {"owner.name": {1: "a", 2: "b", 5: "c"}, "owner.boss.name": {2: "a", 3: "b"}}
 
 
@@ -50,6 +58,7 @@ def things(draw: st.DrawFn, first: int = 1, most: int = 9) -> list[dict[str, Any
     """Things with so few values that many are equal."""
     return [
         {name: draw(values) for name, values in VALUES.items()}
+        | {"document": draw(DOCUMENTS)}
         | {"id": first + number, "owner_id": draw(st.sampled_from([None, 1, 2, 3, 4, 5]))}
         for number in range(draw(st.integers(0, most)))
     ]
@@ -64,12 +73,21 @@ def world(rows: list[dict[str, Any]]) -> World:
 @st.composite
 def sorts(draw: st.DrawFn) -> tuple[Sort, ...]:
     """Up to three keys in any direction, and the primary key."""
-    names = draw(st.lists(st.sampled_from([*VALUES, *RELATED, "note.text", "top"]), unique=True, max_size=3))
-    return tuple(Sort(tuple(name.split(".")), draw(st.booleans())) for name in [*names, "id"])
+    possible = [*VALUES, *RELATED, "note.text", "top", "document/a", "document/a/b"]
+    names = draw(st.lists(st.sampled_from(possible), unique=True, max_size=3))
+    return tuple(_sort(name, descending=draw(st.booleans())) for name in [*names, "id"])
+
+
+def _sort(name: str, *, descending: bool) -> Sort:
+    path, *inside = name.split("/")
+    return Sort(tuple(path.split(".")), descending, tuple(inside))
 
 
 def in_order(data: World, sort: tuple[Sort, ...]) -> list[int]:
-    """Keys of the things as the sort means it: NULLs last, first in a descending order."""
+    """Keys of the things as the sort means it: NULLs last, first in a descending order.
+
+    Inside documents texts come before numbers, and these before booleans; all else is as good as NULL.
+    """
     notes = {note["thing_id"]: note["content"] for note in data["notes"]}
 
     def key(row: dict[str, Any], name: str) -> tuple[bool, Any]:
@@ -79,8 +97,19 @@ def in_order(data: World, sort: tuple[Sort, ...]) -> list[int]:
 
     rows = data["things"]
     for item in reversed(sort):
-        rows = sorted(rows, key=lambda row: key(row, ".".join(item.path)), reverse=item.descending)
+        name, inside = ".".join(item.path), item.json_path
+        rows = sorted(
+            rows,
+            key=lambda row: placed(at_path(row["document"], inside)) if inside else key(row, name),
+            reverse=item.descending,
+        )
     return [row["id"] for row in rows]
+
+
+def placed(value: Any) -> tuple[Any, ...]:
+    """Where a JSON value stands in an order; a text by its beginning."""
+    place = {"string": 0, "number": 1, "boolean": 2}.get(kind_of(value), 3)
+    return (place, value[:200] if place == 0 else value) if place < 3 else (3,)
 
 
 def plan_for(sort: tuple[Sort, ...], size: int, **options: Any) -> QueryPlan:
@@ -91,7 +120,7 @@ def keys_of(rows: Rows) -> list[int]:
     return [item["id"] for item in json.loads(rows.items)]
 
 
-def at(plan: QueryPlan, position: Position) -> QueryPlan:
+def moved(plan: QueryPlan, position: Position) -> QueryPlan:
     """The plan at a position that has gone to the client and come back."""
     token = CODEC.encode(position, plan.fingerprint())
     return plan.at(CODEC.decode(token, plan.fingerprint()))
@@ -105,7 +134,7 @@ def walk(read: Callable[[QueryPlan], Rows], plan: QueryPlan, way: str) -> Iterat
         position = getattr(rows, way)
         if position is None:
             return
-        plan = at(plan, position)
+        plan = moved(plan, position)
     pytest.fail("the way through the pages has no end")
 
 
@@ -132,7 +161,7 @@ def test_keyset_pages_are_the_sorted_whole_forward_and_backward(reading):
             forward = list(walk(read, plan, "next"))
             assert [key for page in forward for key in keys_of(page)] == in_order(data, sort)
             assert all(len(keys_of(page)) == size for page in forward[:-1])
-            last = plan if len(forward) == 1 else at(plan, forward[-2].next)
+            last = plan if len(forward) == 1 else moved(plan, forward[-2].next)
             back = [keys_of(page) for page in walk(read, last, "previous")]
             assert [key for page in reversed(back) for key in page] == in_order(data, sort)
 
@@ -149,7 +178,7 @@ def test_the_page_before_the_next_page_is_this_page(reading):
             plan = plan_for(sort, size)
             pages = list(walk(read, plan, "next"))
             for page, following in pairwise(pages):
-                assert keys_of(read(at(plan, following.previous))) == keys_of(page)
+                assert keys_of(read(moved(plan, following.previous))) == keys_of(page)
 
         reading(world(rows), check)
 
@@ -231,11 +260,11 @@ def test_the_first_page_has_none_before_it_and_the_last_page_none_behind_it(read
 def test_from_a_page_whose_rows_are_gone_the_way_leads_back_to_those_that_are_left(reading):
     def check(session, read):
         plan = plan_for(BY_ID, 2)
-        behind = at(plan, read(plan).next)
+        behind = moved(plan, read(plan).next)
         session.execute(delete(Thing).where(Thing.id > 2))
         empty = read(behind)
         assert (keys_of(empty), empty.next) == ([], None)
-        assert keys_of(read(at(plan, empty.previous))) == [1, 2]
+        assert keys_of(read(moved(plan, empty.previous))) == [1, 2]
 
     reading(world(ROWS), check)
 
@@ -243,11 +272,11 @@ def test_from_a_page_whose_rows_are_gone_the_way_leads_back_to_those_that_are_le
 def test_before_a_page_that_has_become_the_first_one_is_nothing_but_a_way_to_the_start(reading):
     def check(session, read):
         plan = plan_for(BY_ID, 2)
-        second = read(at(plan, read(plan).next))
+        second = read(moved(plan, read(plan).next))
         session.execute(delete(Thing).where(Thing.id < 3))
-        empty = read(at(plan, second.previous))
+        empty = read(moved(plan, second.previous))
         assert (keys_of(empty), empty.previous) == ([], None)
-        assert keys_of(read(at(plan, empty.next))) == [3, 4]
+        assert keys_of(read(moved(plan, empty.next))) == [3, 4]
 
     reading(world(ROWS), check)
 

@@ -7,6 +7,7 @@ import pytest
 from api.core.errors import MalformedRequestError
 from api.core.query.allowlist import AllowList, FieldRule, Kind, Limits
 from api.core.query.cursor import CursorCodec
+from api.core.query.documents import Excerpt
 from api.core.query.params import parse_list, parse_view
 from api.core.query.plan import Filter, Group, Page, Position, Sort
 
@@ -28,11 +29,13 @@ ALLOWED = AllowList(
         )
     },
     sorts=frozenset({"id", "name", "price", "category.name"}),
-    fields=frozenset({"id", "name", "category.name", "category.parent.name"}),
+    fields=frozenset({"id", "name", "metadata", "category.name", "category.metadata", "category.parent.name"}),
     includes=frozenset({"category", "category.parent", "category.parent.parent", "tags"}),
     default_sort=(Sort(("name",), descending=True),),
     deletable=True,
     limits=LIMITS,
+    documents=frozenset({"metadata", "category.metadata"}),
+    sort_documents=frozenset({"metadata"}),
 )
 
 
@@ -111,6 +114,25 @@ def test_groups_join_conditions_and_nest():
 )
 def test_the_primary_key_ends_every_order_in_the_direction_of_the_key_before_it(text, keys):
     assert [(".".join(key.path), key.descending) for key in listed(("sort", text)).sort] == keys
+
+
+def test_a_sort_key_may_lie_inside_a_document():
+    sort = listed(("sort", "-metadata.size.cm,metadata.colour")).sort
+    assert sort[:2] == (
+        Sort(("metadata",), descending=True, json_path=("size", "cm")),
+        Sort(("metadata",), json_path=("colour",)),
+    )
+
+
+def test_fields_may_name_parts_of_documents():
+    plan = listed(("fields", "id,metadata.b,metadata.a.c,category.metadata.x"), ("include", "category"))
+    assert plan.fields == ("category.metadata", "id", "metadata")
+    assert plan.excerpts == (Excerpt("category.metadata", (("x",),)), Excerpt("metadata", (("a", "c"), ("b",))))
+
+
+def test_a_whole_document_includes_its_parts():
+    plan = listed(("fields", "metadata.a,metadata"))
+    assert (plan.fields, plan.excerpts) == (("metadata",), ())
 
 
 def test_an_embed_brings_those_that_lead_to_it():
@@ -220,9 +242,21 @@ def test_a_single_row_is_shown_with_fields_and_embeds():
         (
             "fields",
             "password",
-            "There is no field 'password'; possible: category.name, category.parent.name, id, name.",
+            (
+                "There is no field 'password'; possible: category.metadata, category.metadata.key, category.name, "
+                "category.parent.name, id, metadata, metadata.key, name."
+            ),
         ),
         ("fields", "category.name", "'category.name' needs include=category."),
+        ("fields", "category.metadata.x", "'category.metadata.x' needs include=category."),
+        ("fields", "metadta.a", "There is no field 'metadta.a'; did you mean 'metadata.a'?"),
+        ("fields", "metadata..a", "There is no field 'metadata..a'; did you mean 'metadata.a'?"),
+        ("fields", "metadata." + ".".join("a" * 33), "Must not go deeper than 32 keys."),
+        ("sort", "metadata", "'metadata' needs a key, as in metadata.key."),
+        ("sort", "metadta.a", "There is no sort key 'metadta.a'; did you mean 'metadata.a'?"),
+        ("sort", "metadata.a.", "There is no sort key 'metadata.a.'; did you mean 'metadata.a'?"),
+        ("sort", "metadata." + ".".join("a" * 33), "Must not go deeper than 32 keys."),
+        ("sort", "metadata.a,-metadata.a", "Names 'metadata.a' twice."),
         ("include", "tag", "There is no relation 'tag'; did you mean 'tags'?"),
         ("include", "category.parent.parent", "'category.parent.parent' goes deeper than 2 levels."),
         ("count", "all", "Must be one of: none, exact, estimated."),

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from api.core.query.documents import Excerpt
 from api.core.query.plan import Filter, Group, Page, Position, QueryPlan, Sort
 
 
@@ -23,6 +24,9 @@ def condition(operator, *values, json_path=()):
         (Group("or", (condition("eq", 1),)), Group("or", (condition("eq", 2),))),
         (Position(("a", None)), Position(("b", None))),
         (Page(1), Page(2)),
+        (Sort(("a",), json_path=("b",)), Sort(("a",), json_path=("c", "d"))),
+        (Excerpt("a", (("b", "c"), ("d",))), Excerpt("a", (("e", "f"), ("g",)))),
+        (condition("in", "1", json_path=("a",)), condition("in", "2", "3", json_path=("b",))),
         (Page(1, offset=0), Page(2, offset=20)),
     ],
 )
@@ -45,6 +49,9 @@ def test_values_are_no_part_of_the_shape(one, other):
         (Position(("a", None)), Position((None, "a"))),
         (Position(("a",)), Position(("a",), backward=True)),
         (Page(1), Page(1, offset=0)),
+        (Sort(("a",), json_path=("b",)), Sort(("a",))),
+        (Excerpt("a", (("b", "c"), ("d",))), Excerpt("a", (("b",), ("c",), ("d",)))),
+        (Excerpt("a", (("b",),)), Excerpt("c", (("b",),))),
         (Page(1), Page(1, Position(("a",)))),
     ],
 )
@@ -71,6 +78,18 @@ def test_equality_inside_a_document_is_bound_as_a_document():
     assert [json.loads(text) for text in found] == [{"a": {'b"\n': 5}}, {"a": {'b"\n': "5"}}]
 
 
+def test_a_list_of_values_inside_a_document_is_bound_as_a_list_of_documents():
+    [found] = condition("in", "5", '"5"', json_path=("a", "b")).binds()
+    assert [json.loads(text) for text in found] == [{"a": {"b": 5}}, {"a": {"b": "5"}}]
+
+
+def test_paths_into_documents_are_bound():
+    sort = (Sort(("m",), json_path=("a", "b")), Sort(("id",)), Sort(("m",), json_path=("c",)))
+    excerpts = (Excerpt("m", (("a", "b"), ("a", "c"), ("d",))), Excerpt("n", (("e",),)))
+    bound = QueryPlan(sort=sort, excerpts=excerpts).binds()
+    assert bound == {"s0": ["a", "b"], "s2": ["c"], "f0": "a", "f1": "b", "f2": "c", "f3": "d", "f4": "e"}
+
+
 @pytest.mark.parametrize("key", ["0", "-1", "+1", " 7"])
 def test_equality_where_a_key_may_be_an_index_is_bound_as_path_and_value(key):
     assert list(condition("eq", "5", json_path=("a", key)).binds()) == [["a", key], "5"]
@@ -78,7 +97,7 @@ def test_equality_where_a_key_may_be_an_index_is_bound_as_path_and_value(key):
 
 def test_another_comparison_inside_a_document_is_bound_as_path_and_value():
     assert list(condition("between", "1", "2", json_path=("a", "b")).binds()) == [["a", "b"], "1", "2"]
-    assert list(condition("in", "1", "2", json_path=("a",)).binds()) == [["a"], ["1", "2"]]
+    assert list(condition("in", "1", "2", json_path=("0",)).binds()) == [["0"], ["1", "2"]]
     assert list(condition("is_null", True, json_path=("a",)).binds()) == [["a"]]
 
 
@@ -102,6 +121,11 @@ def test_a_plan_can_be_taken_to_a_position():
     assert moved.page == Page(5, Position(("1",)))
     assert moved.shape != plan.shape
     assert moved.fingerprint() == plan.fingerprint()
+
+
+def test_a_cursor_is_bound_to_the_path_that_is_sorted_by():
+    fingerprints = {QueryPlan(sort=(Sort(("m",), json_path=path),)).fingerprint() for path in ((), ("a",), ("b",))}
+    assert len(fingerprints) == 3
 
 
 def test_a_plan_of_a_single_row_has_no_position():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from api.core.query import statement as module
 from api.core.query.collection import Collection
+from api.core.query.documents import Excerpt
 from api.core.query.plan import Filter, Group, Page, Position, QueryPlan, Sort
 from api.core.query.statement import StatementCache
 from api.resources.products.models import Product
@@ -124,9 +125,11 @@ def test_no_value_gets_into_the_text_of_a_statement(resources, text, number):
     )
     plan = QueryPlan(
         where=(Group("not", conditions[:2]), Group("or", conditions[2:])),
-        sort=SORT,
-        page=Page(number, Position((value, str(number)))),
+        sort=(Sort(("metadata",), json_path=(value,)), *SORT),
+        page=Page(number, Position((value, value, str(number)))),
         count="estimated",
+        fields=("metadata",),
+        excerpts=(Excerpt("metadata", ((str(number), value),)),),
     )
     statement = StatementCache(collection).statement(plan)
     for sent in (statement.text, statement.counted):

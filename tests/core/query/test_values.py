@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from api.core.query import values
 from api.core.query.allowlist import FieldRule, Kind
+from api.core.query.documents import DEPTH_MAX
 from api.core.query.values import ValueProblemError
 from tests.core.query.strategies import calm
 
@@ -169,7 +170,7 @@ def test_a_json_document_with_characters_that_cannot_be_stored_is_refused(text):
 
 
 def test_a_json_document_may_be_nested_to_a_limit():
-    limit = values.DOCUMENT_DEPTH_MAX
+    limit = DEPTH_MAX
     assert values.json_document("[" * limit + "]" * limit)
     with pytest.raises(ValueProblemError, match=f"deeper than {limit} levels"):
         values.json_document("[" * (limit + 1) + "]" * (limit + 1))

@@ -195,6 +195,17 @@ def things() -> Collection:
         Thing,
         ThingSchema,
         filters=("owner.name", "owner.boss.name", "note.text", "parts.id", "parts.size", "labels.name"),
-        sorts=("number", "rank", "top", "price", "title", "moment", "owner.name", "owner.boss.name", "note.text"),
+        sorts=(
+            "number",
+            "rank",
+            "top",
+            "price",
+            "title",
+            "moment",
+            "owner.name",
+            "owner.boss.name",
+            "note.text",
+            "document",
+        ),
         includes=("owner.boss", "note", "parts", "labels"),
     )

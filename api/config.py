@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 DEVELOPMENT_SECRETS = frozenset({"development-only-secret-key", "postgres", "admin"})
 MINIMUM_SECRET_LENGTH = 32
+_NAMED_DATABASE = "DATABASE_URL_"
+_DATABASE_NAME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 
 
 class ConfigurationError(click.ClickException):
@@ -29,7 +32,8 @@ class ConfigurationError(click.ClickException):
 class Settings:
     """Everything that can be set from outside. Times are in seconds unless the name says otherwise.
 
-    `database_url` empty means: run the embedded PostgreSQL below `instance_path`.
+    `database_url` empty means: run the embedded PostgreSQL below `instance_path`. `databases` holds the URLs of further
+    databases by name.
     """
 
     app_env: str = "development"
@@ -37,6 +41,7 @@ class Settings:
     database_password: str = field(default="", repr=False)
 
     database_url: str = field(default="", repr=False)
+    databases: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
     pool_size: int = 10
     max_overflow: int = 20
     pool_recycle: int = 3600
@@ -117,6 +122,7 @@ def _read(env: Env) -> dict[str, Any]:
         "app_env": env.str("APP_ENV", Settings.app_env, validate=validate.OneOf(["development", "test", "production"])),
         "secret_key": env.str("SECRET_KEY", Settings.secret_key, validate=validate.Length(min=1)),
         "database_url": checked_database_url(env.str("DATABASE_URL", "")),
+        "databases": _named_databases(env),
         # libpq reads it by itself, where the URL has no password.
         "database_password": env.str("PGPASSWORD", ""),
         "pool_size": env.int("DB_POOL_SIZE", Settings.pool_size, validate=positive),
@@ -156,20 +162,41 @@ def _read(env: Env) -> dict[str, Any]:
     }
 
 
-def checked_database_url(value: str) -> str:
-    """Accept `postgres://` and `postgresql://` as everybody writes them and name the driver that is installed."""
+def _named_databases(env: Env) -> dict[str, str]:
+    """`DATABASE_URL_REPORTING=…` as the database "reporting"; one without a URL is none."""
+    databases = {}
+    in_files = (name for path in (PROJECT_ROOT / ".env.local", PROJECT_ROOT / ".env") for name in dotenv_values(path))
+    for variable in sorted({*os.environ, *in_files}):
+        if not variable.startswith(_NAMED_DATABASE) or not (value := env.str(variable)):
+            continue
+        name = variable.removeprefix(_NAMED_DATABASE).lower()
+        if not _DATABASE_NAME.fullmatch(name):
+            message = (
+                f"{variable} names no database; a valid name has letters, digits and _, as in DATABASE_URL_REPORTING"
+            )
+            raise ConfigurationError(message)
+        databases[name] = checked_database_url(value, variable)
+    return databases
+
+
+def checked_database_url(value: str, variable: str = "DATABASE_URL") -> str:
+    """Accept `postgres://` and `postgresql://` as everybody writes them and name the driver that is installed.
+
+    Raises:
+        ConfigurationError: naming `variable`.
+    """
     if not value:
         return ""
     try:
         url = make_url(value)
         _ = url.port
     except (ArgumentError, ValueError) as error:
-        message = "DATABASE_URL is not a database URL; a valid one reads postgresql://user:password@host:5432/database"
+        message = f"{variable} is not a database URL; a valid one reads postgresql://user:password@host:5432/database"
         raise ConfigurationError(message) from error
     if url.drivername in {"postgres", "postgresql"}:
         url = url.set(drivername="postgresql+psycopg2")
     if url.drivername != "postgresql+psycopg2":
-        message = f"DATABASE_URL names the driver {url.drivername!r}; supported is postgresql:// (PostgreSQL 15 to 18)"
+        message = f"{variable} names the driver {url.drivername!r}; supported is postgresql:// (PostgreSQL 15 to 18)"
         raise ConfigurationError(message)
     return url.render_as_string(hide_password=False)
 
@@ -196,10 +223,12 @@ def _refuse_development_secrets(settings: Settings) -> None:
     if not settings.database_url:
         message = "DATABASE_URL is not set; with APP_ENV=production it must name a PostgreSQL server"
         raise ConfigurationError(message)
-    in_url = make_url(settings.database_url).password
-    if (in_url or settings.database_password) in DEVELOPMENT_SECRETS:
-        message = (
-            f"{'DATABASE_URL' if in_url else 'PGPASSWORD'} holds a development default as the database's password; "
-            "with APP_ENV=production set another one"
-        )
-        raise ConfigurationError(message)
+    named = {f"{_NAMED_DATABASE}{name.upper()}": url for name, url in settings.databases.items()}
+    for variable, url in {"DATABASE_URL": settings.database_url, **named}.items():
+        in_url = make_url(url).password
+        if (in_url or settings.database_password) in DEVELOPMENT_SECRETS:
+            message = (
+                f"{variable if in_url else 'PGPASSWORD'} holds a development default as the database's password; "
+                "with APP_ENV=production set another one"
+            )
+            raise ConfigurationError(message)

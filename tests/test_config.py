@@ -57,8 +57,9 @@ VARIABLES = [
 def project(tmp_path, monkeypatch):
     """An empty project directory, and an environment without any of our variables."""
     before = dict(os.environ)
-    for name, *_ in VARIABLES:
-        os.environ.pop(name, None)
+    for name in [*os.environ]:
+        if name.startswith("DATABASE_URL_") or any(name == variable for variable, *_ in VARIABLES):
+            del os.environ[name]
     monkeypatch.setattr(config, "PROJECT_ROOT", tmp_path)
     yield tmp_path
     os.environ.clear()
@@ -99,7 +100,8 @@ def test_each_variable_sets_its_setting_and_no_other(name, text, attribute, valu
 
 
 def test_every_setting_has_a_variable():
-    assert {attribute for _, _, attribute, _ in VARIABLES} == {field.name for field in fields(Settings)}
+    named = {"databases"}
+    assert {attribute for _, _, attribute, _ in VARIABLES} | named == {field.name for field in fields(Settings)}
 
 
 @pytest.mark.parametrize(
@@ -267,3 +269,41 @@ def test_elsewhere_the_defaults_are_good_enough(environment):
 )
 def test_logs_are_json_in_production_unless_said_otherwise(environment, log_format, as_json):
     assert settings_with(**environment, LOG_FORMAT=log_format).json_logs is as_json
+
+
+# -- named databases
+
+
+def test_each_database_url_with_a_name_is_a_named_database(project):
+    (project / ".env").write_text("DATABASE_URL_ARCHIVE=postgres://db.example/archive\n")
+    settings = settings_with(DATABASE_URL_REPORTING=URL, DATABASE_URL_EMPTY="")
+    assert dict(settings.databases) == {
+        "archive": "postgresql+psycopg2://db.example/archive",
+        "reporting": WITH_DRIVER,
+    }
+    assert settings.database_url == ""
+
+
+def test_a_named_database_is_checked_as_the_default_one_is():
+    assert refused(DATABASE_URL_REPORTING="mysql://x").startswith("DATABASE_URL_REPORTING names the driver 'mysql'")
+
+
+def test_a_url_that_is_none_is_told_by_its_variable_alone():
+    told = refused(DATABASE_URL_REPORTING="s3cret of nobody")
+    assert told.startswith("DATABASE_URL_REPORTING is not a database URL")
+    assert "s3cret" not in told
+
+
+@pytest.mark.parametrize("variable", ["DATABASE_URL_", "DATABASE_URL_1", "DATABASE_URL_A-B"])
+def test_a_named_database_has_a_proper_name(variable):
+    assert refused(**{variable: URL}).startswith(f"{variable} names no database; a valid name")
+
+
+def test_production_refuses_a_development_password_of_a_named_database():
+    good = {"APP_ENV": "production", "SECRET_KEY": SECRET, "DATABASE_URL": URL}
+    told = refused(**good, DATABASE_URL_REPORTING="postgresql://shop:postgres@db.example/x")
+    assert told.startswith("DATABASE_URL_REPORTING holds a development default")
+
+
+def test_settings_never_show_the_password_of_a_named_database():
+    assert "s3cret" not in repr(settings_with(DATABASE_URL_REPORTING=URL))

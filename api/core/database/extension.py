@@ -29,13 +29,32 @@ if TYPE_CHECKING:
 
     from flask import Flask
     from sqlalchemy import Connection, Engine
-    from sqlalchemy.orm import Query, Session
+    from sqlalchemy.orm import Query, Session, scoped_session
 
     from api.config import Settings
 
 
 class _Session(FlaskSession):
-    """Hides deleted rows also where the identity map answers and no query runs: `get()` and many-to-one loads."""
+    """Hides deleted rows also where the identity map answers and no query runs: `get()` and many-to-one loads.
+
+    With `database`, everything goes to the database of this name, whichever the model's own is.
+    """
+
+    def __init__(self, db: SQLAlchemy, *, database: str | None = None, **options: Any) -> None:
+        super().__init__(db, **options)
+        self._database = database
+
+    def get_bind(
+        self,
+        mapper: Any | None = None,
+        clause: Any | None = None,
+        bind: Engine | Connection | None = None,
+        **kwargs: Any,
+    ) -> Engine | Connection:
+        """The engine of the named database, or what Flask-SQLAlchemy takes."""
+        if bind is None and self._database is not None:
+            return self._db.engines[self._database]
+        return super().get_bind(mapper, clause, bind, **kwargs)
 
     def _identity_lookup(self, *args: Any, **kwargs: Any) -> Any:
         # SQLAlchemy's hook for subclasses, as its own sharded session uses it.
@@ -45,7 +64,7 @@ class _Session(FlaskSession):
 
 
 class Database(SQLAlchemy):
-    """One pool per database and process; a session per application context; reads in autocommit.
+    """One pool per database and process; a session per database and application context; reads in autocommit.
 
     `db.session`, `db.Model`, `db.select` and `db.engine` are Flask-SQLAlchemy's.
     """
@@ -53,6 +72,7 @@ class Database(SQLAlchemy):
     def __init__(self) -> None:
         super().__init__(model_class=Base, session_options={"expire_on_commit": False, "class_": _Session})
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
+        self._named_sessions: dict[str, scoped_session[Any]] = {}
         # A forked worker must never share a socket with its parent; its own pool starts empty.
         os.register_at_fork(after_in_child=self._forget_connections)
         atexit.register(self.shutdown)
@@ -62,6 +82,9 @@ class Database(SQLAlchemy):
         if settings is not None:
             app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
             app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings)
+            app.config["SQLALCHEMY_BINDS"] = {
+                name: {"url": url, **engine_options(settings)} for name, url in settings.databases.items()
+            }
             _limit_waiting(app, patience(settings))
         super().init_app(app)
         self._apps.add(app)
@@ -71,14 +94,29 @@ class Database(SQLAlchemy):
         del bind_key, app
         return create_engine(options.pop("url"), **options)
 
-    def transaction(self) -> AbstractContextManager[Session]:
-        """`core.database.session.transaction` over the session of this application context."""
-        return transaction(self.session())
+    def session_for(self, bind: str | None = None) -> Session:
+        """The session of this application context; with `bind`, its session with the database of that name.
+
+        Raises:
+            LookupError: when there is no such database.
+        """
+        if bind is None:
+            return self.session()
+        self._engine_for(bind)
+        if bind not in self._named_sessions:
+            options = {"expire_on_commit": False, "class_": _Session, "database": bind}
+            self._named_sessions.setdefault(bind, self._make_scoped_session(options))
+        session: Session = self._named_sessions[bind]()
+        return session
+
+    def transaction(self, bind: str | None = None) -> AbstractContextManager[Session]:
+        """`core.database.session.transaction` over `session_for(bind)`."""
+        return transaction(self.session_for(bind))
 
     @contextmanager
-    def read_connection(self) -> Iterator[Connection]:
+    def read_connection(self, bind: str | None = None) -> Iterator[Connection]:
         """A pooled connection in autocommit: a read is one round trip, with no BEGIN and no ROLLBACK around it."""
-        with translated_failures(), self.engine.connect() as connection:
+        with translated_failures(), self._engine_for(bind).connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     def query(self, *entities: Any) -> Query[Any]:
@@ -99,6 +137,19 @@ class Database(SQLAlchemy):
     def shutdown(self) -> None:
         """Close every pooled connection of this process; the next use opens new ones."""
         self._dispose(close=True)
+
+    def _engine_for(self, bind: str | None) -> Engine:
+        if bind not in self.engines:
+            names = ", ".join(sorted(filter(None, self.engines))) or "none"
+            message = f"There is no database {bind!r}; named ones: {names}. DATABASE_URL_{str(bind).upper()} makes one."
+            raise LookupError(message)
+        return self.engines[bind]
+
+    def _teardown_session(self, exc: BaseException | None) -> None:
+        # Flask-SQLAlchemy calls it when an application context ends.
+        super()._teardown_session(exc)
+        for session in [*self._named_sessions.values()]:
+            session.remove()
 
     def _forget_connections(self) -> None:
         self._dispose(close=False)

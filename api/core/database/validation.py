@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from marshmallow import ValidationError, validate
-from sqlalchemy import CheckConstraint, Column, ColumnElement, String, and_, event, func, literal_column
+from sqlalchemy import CheckConstraint, ClauseElement, Column, ColumnElement, String, and_, event, func, literal_column
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.attributes import instance_state
 
@@ -16,7 +16,7 @@ from api.core.database.types import CHECK_DETAIL, VALIDATORS, JSONDocument
 from api.core.errors import InvalidError, Violation, pointer_to
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from sqlalchemy import Connection, Table
 
@@ -58,11 +58,26 @@ def _violations(key: str, column: Column[Any], target: object) -> Iterator[Viola
     state = instance_state(target)
     if key not in state.dict or (state.has_identity and not state.attrs[key].history.has_changes()):
         return
-    value = state.dict[key]
-    if value is None or isinstance(value, ColumnElement):
+    yield from _broken_rules(column, state.dict[key])
+
+
+def _broken_rules(column: Column[Any], value: object) -> Iterator[Violation]:
+    # What SQL is to work out, only SQL can check.
+    if value is None or isinstance(value, ClauseElement) or hasattr(value, "__clause_element__"):
         return
     for message in messages(column, value):
         yield Violation(message, pointer=pointer_to([column.name]))
+
+
+def check_values(mapper: Mapper[Any], values: Mapping[str, Any]) -> None:
+    """Run the validators on values for attributes of `mapper`, where no object goes through its listeners.
+
+    Raises:
+        InvalidError: pointing at each field that breaks a rule.
+    """
+    columns = [(values[key], column) for key, column in _validated(mapper) if key in values]
+    if violations := [violation for value, column in columns for violation in _broken_rules(column, value)]:
+        raise InvalidError(violations=violations)
 
 
 def messages(column: Column[Any], value: object) -> Iterator[str]:

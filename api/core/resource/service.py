@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from sqlalchemy import ForeignKey, inspect, select
 from sqlalchemy.orm import selectinload
 
-from api.core.database.mixins import INCLUDE_DELETED, SoftDeleteMixin, TimestampMixin, now
+from api.core.database.mixins import INCLUDE_DELETED, SoftDeleteMixin
 from api.core.errors import InvalidError, PreconditionFailedError, Violation, pointer_to
 from api.core.resource.repository import Repository
 
@@ -38,23 +38,17 @@ class Service(Generic[M]):
             InvalidError: for a value that breaks a rule, or a reference to what is not there.
             ConflictError: for a unique value that is taken.
         """
-        return self.repository.add(self.model(**self.prepared(data)))
+        return self.repository.create(self.prepared(data))
 
     def update(self, row: M, data: Mapping[str, Any]) -> M:
         """Change the attributes of `row` that `data` names; raises as `create` does."""
         values = self.prepared(data)
         self._load(row, [name for name in self.references.values() if name in values])
-        for name, value in values.items():
-            setattr(row, name, value)
-        if self.session.is_modified(row):
-            self.touch(row)
-        self.session.flush()
-        return row
+        return self.repository.update(row, values)
 
     def touch(self, row: M) -> None:
         """Move the time and the version of `row`: a change of what belongs to it is a change of the resource, too."""
-        if isinstance(row, TimestampMixin):
-            row.updated_at = now()
+        self.repository.touch(row)
 
     def delete(self, row: M) -> None:
         """Delete `row`, softly where its model can."""

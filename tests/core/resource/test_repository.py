@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text, true
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from api.core.database.session import transaction
 from api.core.errors import ConflictError, InvalidError, NotFoundError, PreconditionFailedError
-from api.core.resource.repository import ReadableRepository, Repository
+from api.core.resource.attributes import UnknownAttributeError
+from api.core.resource.repository import ReadableRepository, ReadOnlyRepository, Repository
 from api.extensions import db
 from api.resources.orders.models import Order
+from api.resources.products.models import Product
 from api.resources.tags.models import Tag
 from api.resources.users.models import Profile
-from tests.factories import OrderFactory, ProfileFactory, TagFactory
+from tests.factories import OrderFactory, ProductFactory, ProfileFactory, TagFactory
+
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -234,3 +242,240 @@ class TagRepository(Repository[Tag]):
 @pytest.mark.usefixtures("abc")
 def test_a_subclass_adds_methods(session):
     assert named(TagRepository(Tag, session()).starting_with("b")) == ["b"]
+
+
+# -- the session
+
+
+def test_without_a_session_it_is_that_of_the_application_context(abc):
+    tags = Repository(Tag)
+    assert tags.session is db.session()
+    assert tags.get(abc[0].id) is abc[0]
+
+
+def test_a_repository_made_outside_of_any_context_uses_the_one_that_it_is_used_in(app):
+    tags = Repository(Tag)
+    sessions = []
+    for _ in range(2):
+        with app.app_context():
+            assert tags.session is db.session()
+            sessions.append(tags.session)
+    assert sessions[0] is not sessions[1]
+
+
+def test_a_session_and_a_database_are_not_both_given(session):
+    with pytest.raises(TypeError, match="not both"):
+        Repository(Tag, session(), bind="reporting")
+
+
+def test_a_model_of_no_extension_needs_a_session():
+    with pytest.raises(TypeError, match="_Plain belongs to no Flask-SQLAlchemy extension; give a session"):
+        _ = Repository(_Plain).session
+
+
+class _Plain:
+    """A class that Flask-SQLAlchemy knows nothing of."""
+
+
+# -- one, first, exists, stream
+
+
+def test_one_is_the_only_row_that_meets_the_conditions(tags, abc):
+    assert tags.one(Tag.name == "a") is abc[0]
+    assert tags.one(Tag.name == "gone", include_deleted=True) is abc[3]
+
+
+@pytest.mark.usefixtures("abc")
+def test_one_is_refused_for_none_and_for_several(tags):
+    with pytest.raises(NotFoundError, match="There is no Tag that meets the conditions"):
+        tags.one(Tag.name == "gone")
+    with pytest.raises(ConflictError, match="more than one Tag"):
+        tags.one(Tag.name >= "a")
+
+
+def test_first_is_the_first_in_the_order_or_none(tags, abc):
+    assert tags.first() is abc[0]
+    assert tags.first(Tag.name < "c", order_by=[Tag.name.desc()]) is abc[1]
+    assert tags.first(Tag.name == "gone") is None
+    assert tags.first(Tag.name == "gone", include_deleted=True) is abc[3]
+
+
+@pytest.mark.usefixtures("abc")
+def test_exists_tells_whether_a_live_row_meets_the_conditions(tags):
+    assert tags.exists()
+    assert tags.exists(Tag.name == "a")
+    assert not tags.exists(Tag.name == "gone")
+    assert tags.exists(Tag.name == "gone", include_deleted=True)
+
+
+@pytest.mark.usefixtures("abc")
+def test_count_counts_deleted_rows_when_asked(tags):
+    assert tags.count(include_deleted=True) == 4
+
+
+@pytest.mark.usefixtures("abc")
+def test_stream_gives_what_list_gives(tags):
+    assert named(tags.stream()) == ["a", "b", "c"]
+    assert named(tags.stream(Tag.name > "a", order_by=[Tag.name.desc()])) == ["c", "b"]
+    assert named(tags.stream(include_deleted=True)) == ["a", "b", "c", "gone"]
+
+
+def test_stream_fetches_a_chunk_at_a_time_and_keeps_none(tags, session):
+    session.execute(text("INSERT INTO tags (name) SELECT 'tag ' || n FROM generate_series(1, 5000) n"))
+    most = seen = 0
+    for _ in tags.stream(chunk=100):
+        seen += 1
+        most = max(most, len(session().identity_map))
+    assert seen == 5000
+    assert most <= 300
+
+
+@pytest.mark.usefixtures("abc")
+def test_a_stream_that_is_left_early_leaves_no_cursor_open(tags):
+    stream = tags.stream(chunk=1)
+    next(stream)
+    open_cursors = text("SELECT count(*) FROM pg_cursors WHERE NOT is_holdable")
+    assert tags.session.scalar(open_cursors) == 1
+    stream.close()
+    assert tags.session.scalar(open_cursors) == 0
+
+
+# -- names
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda tags, _: tags.create({"nmae": "x"}),
+        lambda tags, row: tags.update(row, {"nmae": "x"}),
+        lambda tags, _: tags.update_where(Tag.id > 0, values={"nmae": "x"}),
+        lambda tags, _: tags.upsert([{"name": "x", "nmae": "x"}], on="name"),
+        lambda tags, _: tags.upsert([{"name": "x"}], on="name", update=["nmae"]),
+    ],
+)
+def test_an_unknown_attribute_is_refused_with_the_nearest_name(tags, abc, write):
+    with pytest.raises(UnknownAttributeError, match=r"Tag: There is no .*attribute 'nmae'; did you mean 'name'\?"):
+        write(tags, abc[0])
+    tags.session.rollback()
+    assert stored_names() == ["a", "b", "c", "gone"]
+
+
+def test_update_takes_relationships(session):
+    product, tag = ProductFactory(), TagFactory()
+    Repository(Product).update(product, {"tags": [tag], "metadata_": {"colour": "blue"}})
+    session.commit()
+    assert session.scalar(text("SELECT tag_id FROM product_tags")) == tag.id
+    assert product.version == 2
+
+
+# -- by conditions
+
+
+def test_update_where_changes_what_meets_the_conditions_in_one_statement(tags, abc, statements):
+    times = [row.updated_at for row in abc]
+    with statements() as counted:
+        assert tags.update_where(Tag.name > "a", values={"name": func.upper(Tag.name)}) == 2
+    assert counted.count == 1
+    tags.session.commit()
+    assert stored_names() == ["a", "B", "C", "gone"]
+    assert [row.version for row in abc] == [1, 2, 2, 2]
+    assert abc[1].updated_at > times[1]
+
+
+def test_update_where_leaves_no_loaded_object_stale(tags, abc):
+    tags.update_where(Tag.name == "a", values={"name": "changed"})
+    assert abc[0].name == "changed"
+    tags.update(abc[0], {"name": "again"})
+    assert abc[0].version == 3
+
+
+@pytest.mark.usefixtures("abc")
+def test_update_where_runs_the_validators(tags):
+    with pytest.raises(InvalidError) as caught:
+        tags.update_where(Tag.name == "a", values={"name": ""})
+    assert [violation.pointer for violation in caught.value.violations] == ["/name"]
+
+
+def test_update_where_takes_attributes_by_their_python_names(session):
+    ProductFactory()
+    assert Repository(Product).update_where(Product.id > 0, values={"metadata_": {"colour": "red"}}) == 1
+    assert session.scalar(text("SELECT metadata->>'colour' FROM products")) == "red"
+
+
+@pytest.mark.usefixtures("abc")
+def test_delete_where_marks_rows_and_never_touches_deleted_ones(tags):
+    gone_at = tags.session.scalar(text("SELECT deleted_at FROM tags WHERE name = 'gone'"))
+    assert tags.delete_where(Tag.name != "a") == 2
+    tags.session.commit()
+    assert named(tags.list()) == ["a"]
+    assert stored_names() == ["a", "b", "c", "gone"]
+    assert tags.session.scalar(text("SELECT deleted_at FROM tags WHERE name = 'gone'")) == gone_at
+
+
+def test_delete_where_removes_rows_for_good_when_told_to(tags, abc):
+    assert tags.delete_where(Tag.name < "c", hard=True) == 2
+    assert tags.delete_where(Tag.name == "gone", hard=True, include_deleted=True) == 1
+    tags.session.commit()
+    assert stored_names() == ["c"]
+    assert abc[0] not in tags.session
+
+
+def test_delete_where_removes_rows_whose_model_cannot_be_restored(session):
+    ProfileFactory()
+    assert Repository(Profile).delete_where(Profile.full_name == "Ada Lovelace") == 1
+    assert session.scalar(text("SELECT count(*) FROM profiles")) == 0
+
+
+@pytest.mark.parametrize(
+    "write", [lambda tags: tags.update_where(values={"name": "x"}), lambda tags: tags.delete_where()]
+)
+def test_every_row_is_meant_only_where_that_is_said(tags, abc, write):
+    with pytest.raises(ValueError, match=r"sqlalchemy.true\(\) means every row"):
+        write(tags)
+    assert tags.delete_where(true()) == len(abc) - 1
+
+
+# -- read-only
+
+
+def test_a_read_only_repository_reads_and_has_no_method_that_writes(abc):
+    tags = ReadOnlyRepository(Tag)
+    assert tags.get(abc[0].id) is abc[0]
+    assert (tags.count(), tags.exists(), tags.first()) == (3, True, abc[0])
+    assert named(tags.list()) == named(tags.stream()) == ["a", "b", "c"]
+    public = {name for name in dir(ReadOnlyRepository) if not name.startswith("_")}
+    assert public == {"count", "exists", "first", "get", "list", "one", "select", "session", "stream"}
+
+
+# -- types
+
+TYPED = """
+from collections.abc import Iterator, Sequence
+from typing import assert_type
+from api.core.resource.repository import ReadableRepository, ReadOnlyRepository, Repository
+from api.core.resource.upsert import Upserted
+from api.resources.tags.models import Tag
+
+tags = Repository(Tag)
+assert_type(tags.get(1), Tag | None)
+assert_type(tags.require(1), Tag)
+assert_type(tags.one(), Tag)
+assert_type(tags.first(), Tag | None)
+assert_type(tags.list(), Sequence[Tag])
+assert_type(tags.stream(), Iterator[Tag])
+assert_type(tags.add(Tag()), Tag)
+assert_type(tags.add_many([Tag()]), Sequence[Tag])
+assert_type(tags.upsert([], on="name"), list[Upserted[Tag]])
+assert_type(ReadOnlyRepository(Tag, bind="reporting").list(), Sequence[Tag])
+readable: ReadableRepository[Tag] = tags
+tags.add("no tag")  # type: ignore[arg-type]
+ReadOnlyRepository(Tag).add(Tag())  # type: ignore[attr-defined]
+"""
+
+
+def test_a_repository_is_typed_to_its_model(tmp_path):
+    script = tmp_path / "typed.py"
+    script.write_text(TYPED)
+    command = [sys.executable, "-m", "mypy", "--warn-unused-ignores", str(script)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout

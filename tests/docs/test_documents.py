@@ -226,8 +226,6 @@ def test_the_database_guide_shows_what_happens(database, session, tmp_path, titl
     begin_with_id_1(session)
     run_section(database, title, tmp_path)
     session.rollback()
-    session.execute(text("DROP EXTENSION IF EXISTS pg_trgm"))
-    session.commit()
 
 
 @pytest.mark.parametrize("title", ISOLATED)

@@ -20,8 +20,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 _number = count(1)
 _INVENTORY = {
     "columns": """
-        SELECT table_name, ordinal_position, column_name, data_type, character_maximum_length, numeric_precision,
-               numeric_scale, is_nullable, column_default, is_identity, identity_generation
+        SELECT table_name, column_name, data_type, character_maximum_length, numeric_precision,
+               numeric_scale, is_nullable, column_default, is_identity, identity_generation,
+               generation_expression
         FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'alembic_version'""",
     "constraints": """
         SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint

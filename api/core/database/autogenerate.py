@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING, Any
 from alembic.autogenerate import comparators, renderers
 from alembic.operations import MigrateOperation, Operations
 from alembic.util import DispatchPriority
-from sqlalchemy import text
+from sqlalchemy import MetaData, text
 
-from api.core.database.triggers import ROW_TRIGGERS
+from api.core.database.search import CREATE_EXTENSION, DROP_EXTENSION, TRIGRAMS, needs_extension
+from api.core.database.triggers import ROW_TRIGGERS, generated_columns
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
     from alembic.operations.ops import UpgradeOps
 
 _EXISTING_TRIGGERS = text(
-    "SELECT c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
+    "SELECT c.relname, rtrim(encode(t.tgargs, 'escape'), '\\000') "
+    "FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
     "WHERE NOT t.tgisinternal AND t.tgfoid = to_regproc(:function)"
 )
+_EXISTING_EXTENSION = text("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = :name)")
 _EXISTING_FUNCTION = text("SELECT to_regproc(:function) IS NOT NULL")
 
 
@@ -66,14 +69,25 @@ def compare_triggers(context: AutogenContext, upgrade_ops: UpgradeOps, _schemas:
         return
     for trigger in ROW_TRIGGERS:
         function = {"function": f"public.{trigger.function}"}
-        wanted = set(trigger.tables(metadata))  # type: ignore[arg-type]
-        existing = set(connection.scalars(_EXISTING_TRIGGERS, function))
+        wanted = {(table, generated_columns(metadata.tables[table])) for table in trigger.tables(metadata)}  # type: ignore[arg-type, union-attr]
+        existing = {(table, argument) for table, argument in connection.execute(_EXISTING_TRIGGERS, function)}
         if wanted and not connection.scalar(_EXISTING_FUNCTION, function):
             upgrade_ops.ops.append(RunSQL(trigger.create_function(), trigger.drop_function()))
         upgrade_ops.ops += [
-            RunSQL(trigger.create_trigger(table), trigger.drop_trigger(table)) for table in sorted(wanted - existing)
+            RunSQL(trigger.create_trigger(*item), trigger.drop_trigger(item[0])) for item in sorted(wanted - existing)
         ]
         # Dropped before their tables are, and on the way back made after them.
         upgrade_ops.ops[:0] = [
-            RunSQL(trigger.drop_trigger(table), trigger.create_trigger(table)) for table in sorted(existing - wanted)
+            RunSQL(trigger.drop_trigger(item[0]), trigger.create_trigger(*item)) for item in sorted(existing - wanted)
         ]
+
+
+@comparators.dispatch_for("schema", qualifier="postgresql", priority=DispatchPriority.LAST)
+def compare_extension(context: AutogenContext, upgrade_ops: UpgradeOps, _schemas: Any) -> None:
+    """Add the extension that searched models need, in front of their indexes."""
+    if context.connection is None or not isinstance(context.metadata, MetaData):
+        return
+    wanted = needs_extension(context.metadata)
+    existing = context.connection.scalar(_EXISTING_EXTENSION, {"name": TRIGRAMS})
+    if wanted and not existing:
+        upgrade_ops.ops.insert(0, RunSQL(CREATE_EXTENSION, DROP_EXTENSION))

@@ -11,6 +11,8 @@ from api.core.database.watchdog import Patience, WatchedConnection, WatchedCurso
 if TYPE_CHECKING:
     from api.config import Settings
 
+WORD_SIMILARITY = 0.4
+"""How much of a word, as trigrams, a word with a typing error must share with it, to be found by it. From 0 to 1."""
 GRACE = 2.0
 """Seconds between the server's own timeout and the end of our patience."""
 
@@ -57,5 +59,6 @@ def _session_defaults(settings: Settings) -> str:
         "statement_timeout": settings.statement_timeout_ms,
         "lock_timeout": settings.lock_timeout_ms,
         "idle_in_transaction_session_timeout": settings.idle_in_transaction_timeout_ms,
+        "pg_trgm.word_similarity_threshold": WORD_SIMILARITY,
     }
     return " ".join(f"-c {name}={value}" for name, value in values.items())

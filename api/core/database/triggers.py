@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +30,19 @@ class RowTrigger:
     statement: str
 
     def create_function(self) -> str:
-        """The function; it leaves alone what the UPDATE itself sets."""
+        """The function; it leaves alone what the UPDATE itself sets.
+
+        Where the table has generated columns, which `NEW` holds no values of yet, it compares the rows without them.
+        """
         return (
             f"CREATE FUNCTION public.{self.function}() RETURNS trigger LANGUAGE plpgsql AS $function$\n"
             "BEGIN\n"
+            "    IF TG_NARGS > 0 THEN\n"
+            "        OLD := jsonb_populate_record(OLD, TG_ARGV[0]::jsonb);\n"
+            "        IF OLD IS NOT DISTINCT FROM NEW THEN\n"
+            "            RETURN NEW;\n"
+            "        END IF;\n"
+            "    END IF;\n"
             f"    IF {self.condition} THEN\n"
             f"        {self.statement};\n"
             "    END IF;\n"
@@ -45,11 +55,16 @@ class RowTrigger:
         """Undo `create_function`."""
         return f"DROP FUNCTION public.{self.function}()"
 
-    def create_trigger(self, table: str) -> str:
-        """The trigger of one table; WHEN spares a call where nothing has changed."""
+    def create_trigger(self, table: str, argument: str = "") -> str:
+        """The trigger of one table; WHEN spares a call where nothing has changed.
+
+        PostgreSQL allows no WHEN about whole rows that have generated columns: `argument` tells of them instead.
+        """
+        when = "" if argument else "WHEN (OLD.* IS DISTINCT FROM NEW.*) "
+        quoted = f"'{argument}'" if argument else ""
         return (
             f"CREATE TRIGGER {table}_{self.function} BEFORE UPDATE ON {table}\n"
-            f"FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION public.{self.function}()"
+            f"FOR EACH ROW {when}EXECUTE FUNCTION public.{self.function}({quoted})"
         )
 
     def drop_trigger(self, table: str) -> str:
@@ -59,6 +74,12 @@ class RowTrigger:
     def tables(self, metadata: MetaData) -> Iterator[str]:
         """Names of the tables that have this trigger."""
         return iter(sorted(metadata.info.get(self.function, ())))
+
+
+def generated_columns(table: Table) -> str:
+    """The argument of the trigger of a table: a row's generated columns, as empty as `NEW` has them; often none."""
+    generated = {column.name: None for column in table.columns if column.computed is not None}
+    return json.dumps(generated) if generated else ""
 
 
 ROW_TRIGGERS = (
@@ -95,4 +116,4 @@ def _create_with_table(table: Table, connection: Connection, **_: Any) -> None:
         if table.name in trigger.tables(table.metadata):
             function = trigger.create_function().replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1)
             connection.exec_driver_sql(function)
-            connection.exec_driver_sql(trigger.create_trigger(table.name))
+            connection.exec_driver_sql(trigger.create_trigger(table.name, generated_columns(table)))

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, relationship
 from api.core.database.indexes import unique_among_live
 from api.core.database.mixins import SoftDeleteMixin, VersionMixin
 from api.core.database.model import IntIDModel
+from api.core.database.search import Search
 from api.core.database.types import column
 from api.extensions import db
 
@@ -22,6 +23,7 @@ class Category(IntIDModel, SoftDeleteMixin, VersionMixin, db.Model):
     """A shelf of the shop."""
 
     __tablename__ = "categories"
+    __search__ = Search("name", "description")
 
     name: Mapped[str] = column(String(100), validators=[Length(min=1)])
     description: Mapped[str | None] = column(Text, validators=[Length(max=10_000)])

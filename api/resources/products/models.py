@@ -12,6 +12,7 @@ from sqlalchemy.orm import Mapped, relationship
 from api.core.database.indexes import unique_among_live
 from api.core.database.mixins import SoftDeleteMixin, VersionMixin
 from api.core.database.model import IntIDModel
+from api.core.database.search import Search
 from api.core.database.types import JSONDocument, Money, UTCDateTime, column
 from api.extensions import db
 
@@ -31,6 +32,7 @@ class Product(IntIDModel, SoftDeleteMixin, VersionMixin, db.Model):
     """A thing for sale, and how many of it are left."""
 
     __tablename__ = "products"
+    __search__ = Search("name", "description")
     __table_args__ = (
         Index("ix_products_category_id_price", "category_id", "price"),
         # A keyset page sorts by the key as the last column.

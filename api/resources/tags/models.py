@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, relationship
 from api.core.database.indexes import unique_among_live
 from api.core.database.mixins import SoftDeleteMixin, VersionMixin
 from api.core.database.model import IntIDModel
+from api.core.database.search import Search
 from api.core.database.types import column
 from api.extensions import db
 
@@ -22,6 +23,7 @@ class Tag(IntIDModel, SoftDeleteMixin, VersionMixin, db.Model):
     """A word that products are found by."""
 
     __tablename__ = "tags"
+    __search__ = Search("name")
 
     name: Mapped[str] = column(String(50), validators=[Length(min=1)])
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, relationship
 from api.core.database.indexes import unique_among_live
 from api.core.database.mixins import SoftDeleteMixin, VersionMixin
 from api.core.database.model import IntIDModel
+from api.core.database.search import Search
 from api.core.database.types import UTCDateTime, column
 from api.extensions import db
 
@@ -30,6 +31,7 @@ class User(IntIDModel, SoftDeleteMixin, VersionMixin, db.Model):
     """Somebody who buys, or who runs the shop."""
 
     __tablename__ = "users"
+    __search__ = Search("username", "email", language="simple")
     __table_args__ = (
         Index("ix_users_email_username", "email", "username"),
         Index("ix_users_created_at", "created_at"),

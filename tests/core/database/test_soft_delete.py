@@ -234,7 +234,7 @@ def test_a_join_of_a_table_with_itself_finds_live_rows_only(session):
     pairs = session.execute(
         select(Product.name, other.name).join(other, Product.category_id == other.category_id)
     ).all()
-    assert pairs == [("live in live",) * 2, ("live in gone",) * 2]
+    assert sorted(map(tuple, pairs)) == [("live in gone",) * 2, ("live in live",) * 2]
 
 
 # -- relationships

@@ -146,7 +146,7 @@ def _fill(draw: st.DrawFn, table: sa.Table, world: World, most: int) -> None:
     taken: set[tuple[Any, ...]] = set()
     for number in range(draw(st.integers(0, most))):
         row: dict[str, Any] = {}
-        for column in table.columns:
+        for column in (column for column in table.columns if column.computed is None):
             references = [key.column for key in column.foreign_keys]
             if references:
                 parents = [parent[references[0].name] for parent in world[references[0].table.name]]

@@ -94,9 +94,7 @@ class Service(Generic[M]):
 
     def _missing_parents(self, values: Mapping[str, Any]) -> Iterator[Violation]:
         """A foreign key accepts a deleted parent; a client must not be able to refer to one."""
-        mapper = inspect(self.model)
-        for column in mapper.local_table.columns:
-            name = mapper.get_property_by_column(column).key
+        for name, column in inspect(self.model).columns.items():
             if values.get(name) is None:
                 continue
             for key in column.foreign_keys:

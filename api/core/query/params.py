@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from api.core.query import values
-from api.core.query.allowlist import AllowList, FieldRule, Kind
 from api.core.query.documents import Excerpt, like_paths, split_path
 from api.core.query.filters import FilterParser
 from api.core.query.grammar import GROUP_NAMES
+from api.core.query.parameters import DELETED_MODES as DELETED_MODES
+from api.core.query.parameters import DELETED_PARAMETER, Parameters
 from api.core.query.plan import Page, QueryPlan, Sort
 from api.core.query.problems import ProblemError, Problems, not_there
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
+    from api.core.query.allowlist import AllowList
     from api.core.query.cursor import CursorCodec
 
 VIEW_PARAMETERS = ("fields", "include")
 LIST_PARAMETERS = (*VIEW_PARAMETERS, "sort", "limit", "cursor", "page", "per_page", "count")
-DELETED_PARAMETER = "deleted"
 COUNTS = ("none", "exact", "estimated")
-DELETED_MODES = ("exclude", "include", "only")
 
 
 def parse_list(pairs: Sequence[tuple[str, str]], allowed: AllowList, cursors: CursorCodec) -> QueryPlan:
@@ -32,7 +31,7 @@ def parse_list(pairs: Sequence[tuple[str, str]], allowed: AllowList, cursors: Cu
         MalformedRequestError: listing every parameter that is wrong.
     """
     problems = Problems()
-    query = _QueryString(pairs, allowed, problems)
+    query = _QueryString(pairs, allowed, problems, LIST_PARAMETERS)
     plan = QueryPlan(
         resource=allowed.resource,
         where=FilterParser(allowed, problems, others=[*query.known, *sorted(GROUP_NAMES)]).conditions(query.filters),
@@ -60,7 +59,7 @@ def parse_view(pairs: Sequence[tuple[str, str]], allowed: AllowList) -> QueryPla
         MalformedRequestError: listing every parameter that is wrong.
     """
     problems = Problems()
-    query = _QueryString(pairs, allowed, problems)
+    query = _QueryString(pairs, allowed, problems, LIST_PARAMETERS)
     query.refuse_what_is_for_lists()
     plan = QueryPlan(
         resource=allowed.resource,
@@ -73,32 +72,8 @@ def parse_view(pairs: Sequence[tuple[str, str]], allowed: AllowList) -> QueryPla
     return plan
 
 
-class _QueryString:
-    """The parameters that steer a read, told apart from the filters. A filter may be repeated, the others may not."""
-
-    def __init__(self, pairs: Iterable[tuple[str, str]], allowed: AllowList, problems: Problems) -> None:
-        self._allowed = allowed
-        self._limits = allowed.limits
-        self._problems = problems
-        self.known = (*LIST_PARAMETERS, DELETED_PARAMETER) if allowed.deletable else LIST_PARAMETERS
-        self.filters: list[tuple[str, str]] = []
-        self._steering: dict[str, str] = {}
-        for name, text in pairs:
-            self._sort_out(name, text)
-
-    def text(self, parameter: str) -> str | None:
-        """What is given for `parameter`."""
-        return self._steering.get(parameter)
-
-    def _sort_out(self, name: str, text: str) -> None:
-        if not self._problems.attempt(name, lambda: values.is_storable(name) and values.is_storable(text)):
-            return
-        if name not in self.known:
-            self.filters.append((name, text))
-        elif name in self._steering:
-            self._problems.add(name, "Must be given once only.")
-        else:
-            self._steering[name] = text
+class _QueryString(Parameters):
+    """The parameters that steer a read of rows."""
 
     def refuse_what_is_for_lists(self) -> None:
         """Note every parameter that a read of a single row has no use for."""
@@ -114,7 +89,7 @@ class _QueryString:
     def sort(self) -> tuple[Sort, ...]:
         """The sort keys, with the primary key as the last one."""
         keys: dict[str, Sort] = {}
-        for name in self._names("sort"):
+        for name in self.names("sort"):
             bare = name.removeprefix("-")
             if bare in keys:
                 self._problems.add("sort", f"Names {bare!r} twice.")
@@ -145,7 +120,7 @@ class _QueryString:
         """The embeds, each with those that lead to it."""
         wanted: set[str] = set()
         limit = self._limits.include_depth_max
-        for name in self._names("include"):
+        for name in self.names("include"):
             if not self._is_one_of("include", "relation", name, self._allowed.includes):
                 continue
             parts = name.split(".")
@@ -167,7 +142,7 @@ class _QueryString:
         """The fields that are named, and the paths into each; an empty one for the whole of it."""
         shown: dict[str, set[tuple[str, ...]]] = {}
         included = {name.strip() for name in self._steering.get("include", "").split(",")}
-        for name in self._names("fields"):
+        for name in self.names("fields"):
             field, path = self._problems.attempt("fields", partial(self._field, name)) or ("", ())
             relation = field.rpartition(".")[0]
             if relation and not any(f"{item}.".startswith(f"{relation}.") for item in included):
@@ -187,31 +162,6 @@ class _QueryString:
             raise ProblemError(not_there("field", name, known))
         return found
 
-    def deleted(self) -> Any:
-        """Which rows to see, in a resource whose rows are marked as deleted."""
-        return self.choice(DELETED_PARAMETER, DELETED_MODES) if self._allowed.deletable else DELETED_MODES[0]
-
-    def choice(self, parameter: str, choices: tuple[str, ...]) -> Any:
-        """The given one of `choices`, by default the first."""
-        text = self._steering.get(parameter, choices[0])
-        if text not in choices:
-            self._problems.add(parameter, f"Must be one of: {', '.join(choices)}.")
-            return choices[0]
-        return text
-
-    def _names(self, parameter: str) -> list[str]:
-        text = self._steering.get(parameter)
-        if text is None:
-            return []
-        names = [name.strip() for name in text.split(",")]
-        if not all(names):
-            self._problems.add(parameter, "Must be names with commas between them.")
-            return []
-        if len(names) > self._limits.list_max:
-            self._problems.add(parameter, f"Must not list more than {self._limits.list_max} names.")
-            return []
-        return names
-
     def _is_one_of(self, parameter: str, what: str, name: str, known: frozenset[str]) -> bool:
         if name not in known:
             self._problems.add(parameter, not_there(what, name, known))
@@ -227,15 +177,7 @@ class _QueryString:
             self._problems.add(by_offset[0], f"Cannot be used with {by_cursor[0]}; number pages or follow cursors.")
         limits = self._limits
         if not by_offset:
-            return Page(self._whole_number("limit", limits.page_size, limits.page_size_max))
-        size = self._whole_number("per_page", limits.page_size, limits.page_size_max)
-        number = self._whole_number("page", 1, limits.offset_max // size + 1)
+            return Page(self.whole_number("limit", limits.page_size, limits.page_size_max))
+        size = self.whole_number("per_page", limits.page_size, limits.page_size_max)
+        number = self.whole_number("page", 1, limits.offset_max // size + 1)
         return Page(size, offset=(number - 1) * size)
-
-    def _whole_number(self, parameter: str, default: int, maximum: int) -> int:
-        text = self._steering.get(parameter)
-        if text is None:
-            return default
-        rule = FieldRule(parameter, Kind.INTEGER, nullable=False, minimum=1, maximum=maximum)
-        number = self._problems.attempt(parameter, lambda: values.parse_value(text, rule))
-        return default if number is None else number

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import RelationshipProperty
     from sqlalchemy.types import TypeEngine
 
+    from api.core.query.plan import Deleted
+
 
 class JoinFormError(TypeError):
     """A relationship is joined by more than equal keys, which the SQL written here would overlook."""
@@ -92,6 +94,13 @@ def soft_deletable(model: type) -> bool:
 def live(entity: Any, model: type) -> list[ColumnElement[bool]]:
     """The condition that hides deleted rows of `entity`, a `model` or an alias of it; none where none are marked."""
     return [entity.deleted_at.is_(None)] if soft_deletable(model) else []
+
+
+def scope(model: Any, deleted: Deleted) -> list[ColumnElement[bool]]:
+    """The rows of `model` that exist for this caller, in one place for every read."""
+    if deleted == "include":
+        return []
+    return [model.deleted_at.is_not(None)] if deleted == "only" else live(model, model)
 
 
 def related_rows(

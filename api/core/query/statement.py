@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
@@ -24,18 +22,16 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by, array
-from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.orm import aliased
 
 import api.core.query.estimate  # noqa: F401 - for its listener, which makes the function that is called here
+from api.core.query.compiled import ShapeCache, Statement, compiled
 from api.core.query.conditions import Conditions
 from api.core.query.json_values import sortable_at
 from api.core.query.projection import Excerpts, needed_attributes, row_json
-from api.core.query.relations import is_nullable, live, mapper_of, related_model, relationship_of
+from api.core.query.relations import is_nullable, live, mapper_of, related_model, relationship_of, scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from api.core.query.collection import Collection
     from api.core.query.plan import Position, QueryPlan, Sort
 
@@ -48,64 +44,18 @@ _ORDINAL = "#ordinal"
 _SORT_KEY = "#sort_key_{}"
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """A statement ready for the driver: its text, and the parameters that do not come from the plan.
-
-    `counted` is the query whose rows are to be estimated, with the plan's parameters; None where nothing is.
-    """
-
-    text: str
-    constants: dict[str, Any]
-    counted: str | None = None
-
-
-class StatementCache:
-    """The statements of one collection, at most `CACHED_SHAPES` of them; the least recently used go first.
-
-    Threads share it: each shape is built once.
-    """
+class StatementCache(ShapeCache["QueryPlan"]):
+    """The statements of one collection, at most `CACHED_SHAPES` of them."""
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
-        self._lock = Lock()
-        self._cached: Callable[[_ByShape], Statement] = lru_cache(CACHED_SHAPES)(self._build)
+        super().__init__(self._build, CACHED_SHAPES)
 
-    def statement(self, plan: QueryPlan) -> Statement:
-        """The statement for `plan`'s shape."""
-        with self._lock:
-            return self._cached(_ByShape(plan))
-
-    def _build(self, key: _ByShape) -> Statement:
-        plan = key.plan
+    def _build(self, plan: QueryPlan) -> Statement:
         builder = _Builder(self._collection, plan)
-        text, constants = _compiled(builder.one_row() if plan.page is None else builder.page())
-        counted = _compiled(builder.counted(literal_column("1")))[0] if plan.count == "estimated" else None
+        text, constants = compiled(builder.one_row() if plan.page is None else builder.page())
+        counted = compiled(builder.counted(literal_column("1")))[0] if plan.count == "estimated" else None
         return Statement(text, constants, counted)
-
-
-class _ByShape:
-    """A plan as a cache key: equal where the statement would be equal."""
-
-    __slots__ = ("plan",)
-
-    def __init__(self, plan: QueryPlan) -> None:
-        self.plan = plan
-
-    def __hash__(self) -> int:
-        return hash(self.plan.shape)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByShape) and self.plan.shape == other.plan.shape
-
-
-_DIALECT = PGDialect_psycopg2()  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects are not typed
-
-
-def _compiled(query: Select[Any]) -> tuple[str, dict[str, Any]]:
-    """Text, and the parameters that have a value: those of the plan have none yet."""
-    compiled = query.compile(dialect=_DIALECT)
-    return str(compiled), {name: value for name, value in compiled.params.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +143,7 @@ class _Builder:
         return [getattr(self._model, name).label(name) for name in sorted(names)]
 
     def _scope(self) -> list[ColumnElement[bool]]:
-        """The rows that exist for this caller, in one place for every read."""
-        if self._plan.deleted == "include":
-            return []
-        if self._plan.deleted == "only":
-            return [self._model.deleted_at.is_not(None)]
-        return live(self._model, self._model)
+        return scope(self._model, self._plan.deleted)
 
     def _conditions(self) -> list[ColumnElement[bool]]:
         writer = Conditions(self._model, self._model, self._collection.attributes_of)

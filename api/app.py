@@ -12,6 +12,7 @@ from api.config import ConfigurationError, Settings, checked_database_url
 from api.core.database.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from api.core.http import documentation, error_handlers, health, metrics, request_log
 from api.core.http.blueprint import LIMITS
+from api.core.http.idempotency import IDEMPOTENCY_TTL
 from api.core.http.openapi import create_api
 from api.core.http.views import CURSORS
 from api.core.query.allowlist import Limits
@@ -49,6 +50,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     error_handlers.init_app(app)
     app.extensions[CURSORS] = CursorCodec(settings.secret_key)
     app.extensions[LIMITS] = _limits(settings)
+    app.extensions[IDEMPOTENCY_TTL] = settings.idempotency_ttl
     api = create_api(app)
     registry.register_blueprints(api, API_PREFIX)
     health.init_app(app, db, api, API_PREFIX)

@@ -51,6 +51,7 @@ class Settings:
     statement_timeout_ms: int = 15_000
     lock_timeout_ms: int = 5_000
     idle_in_transaction_timeout_ms: int = 30_000
+    transaction_attempts: int = 5
     application_name: str = "backend-framework"
     sql_echo: bool = False
     instance_path: Path = PROJECT_ROOT / "instance"
@@ -65,6 +66,7 @@ class Settings:
     log_level: str = "INFO"
     log_format: str = "auto"
     max_content_length: int = 1_048_576
+    idempotency_ttl: int = 86_400
 
     page_size_default: int = 20
     page_size_max: int = 100
@@ -138,6 +140,9 @@ def _read(env: Env) -> dict[str, Any]:
         "idle_in_transaction_timeout_ms": env.int(
             "DB_IDLE_IN_TRANSACTION_TIMEOUT_MS", Settings.idle_in_transaction_timeout_ms, validate=milliseconds
         ),
+        "transaction_attempts": env.int(
+            "DB_TRANSACTION_ATTEMPTS", Settings.transaction_attempts, validate=validate.Range(min=1, max=20)
+        ),
         "application_name": env.str("DB_APPLICATION_NAME", Settings.application_name, validate=validate.Length(1, 63)),
         "sql_echo": env.bool("DB_ECHO", Settings.sql_echo),
         "instance_path": Path(env.str("INSTANCE_PATH", str(Settings.instance_path))).resolve(),
@@ -152,6 +157,7 @@ def _read(env: Env) -> dict[str, Any]:
         ),
         "log_format": env.str("LOG_FORMAT", Settings.log_format, validate=validate.OneOf(["auto", "json", "text"])),
         "max_content_length": env.int("MAX_CONTENT_LENGTH", Settings.max_content_length, validate=positive),
+        "idempotency_ttl": env.int("IDEMPOTENCY_TTL", Settings.idempotency_ttl, validate=positive),
         "page_size_default": env.int("PAGE_SIZE_DEFAULT", Settings.page_size_default, validate=positive),
         "page_size_max": env.int("PAGE_SIZE_MAX", Settings.page_size_max, validate=positive),
         "page_offset_max": env.int("PAGE_OFFSET_MAX", Settings.page_offset_max, validate=not_negative),

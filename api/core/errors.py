@@ -107,6 +107,16 @@ class UnavailableError(APIError):
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
 
 
+class TransactionConflictError(UnavailableError):
+    """The database has undone the transaction in favour of another one; run again from its start, it may succeed."""
+
+    default_detail = "Others are changing the same data; please try again."
+
+    def __init__(self, detail: str | None = None, *, retry_after: int = 1) -> None:
+        """`retry_after` is in seconds."""
+        super().__init__(detail, retry_after=retry_after)
+
+
 def invalid_field(field: str, detail: str) -> InvalidError:
     """An `InvalidError` about one field of the body, named as the API names it; dots go into nested objects."""
     return InvalidError(violations=[Violation(detail, pointer=pointer_to(field.split(".")))])

@@ -14,6 +14,7 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import func, select, text
 
+from api.core.database.idempotency import Attempt, reserve
 from api.extensions import db
 from tests.factories import OrderFactory, OrderItemFactory, ProductFactory, ProfileFactory, RoleFactory, TagFactory
 
@@ -38,6 +39,8 @@ def fill():
     ProfileFactory(user__roles=[RoleFactory()])
     product = ProductFactory(tags=[TagFactory()])
     OrderFactory(items=[OrderItemFactory.build(product=product)])
+    with db.transaction() as session:
+        reserve(session, Attempt("caller", "POST", "/path", "key", b"sent"), ttl=60)
     with db.engine.connect() as connection:
         for table in db.metadata.sorted_tables:
             assert connection.scalar(select(func.count()).select_from(table)) > 0, table.name

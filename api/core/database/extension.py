@@ -8,30 +8,37 @@ import warnings
 import weakref
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import current_app
 from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy.session import Session as FlaskSession
 from sqlalchemy import create_engine
 
-# Imported for their listeners: validation, CHECK constraints and triggers come with the models.
+# Imported for their tables and listeners: validation, CHECK constraints and triggers come with the models.
+import api.core.database.idempotency
 import api.core.database.triggers
 import api.core.database.validation  # noqa: F401
 from api.core.database.engine import engine_options, patience
 from api.core.database.mixins import INCLUDE_DELETED, SoftDeleteMixin
 from api.core.database.model import Base
-from api.core.database.session import transaction, translated_failures
+from api.core.database.retry import ATTEMPTS, retried
+from api.core.database.session import Isolation, in_transaction, on_commit, transaction, translated_failures
 from api.core.database.watchdog import ENDLESS, PATIENCE, Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from flask import Flask
     from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import Query, Session, scoped_session
 
     from api.config import Settings
+
+
+R = TypeVar("R")
+
+_ATTEMPTS = "DB_TRANSACTION_ATTEMPTS"
 
 
 class _Session(FlaskSession):
@@ -85,6 +92,7 @@ class Database(SQLAlchemy):
             app.config["SQLALCHEMY_BINDS"] = {
                 name: {"url": url, **engine_options(settings)} for name, url in settings.databases.items()
             }
+            app.config[_ATTEMPTS] = settings.transaction_attempts
             _limit_waiting(app, patience(settings))
         super().init_app(app)
         self._apps.add(app)
@@ -109,9 +117,38 @@ class Database(SQLAlchemy):
         session: Session = self._named_sessions[bind]()
         return session
 
-    def transaction(self, bind: str | None = None) -> AbstractContextManager[Session]:
+    def transaction(
+        self, bind: str | None = None, *, isolation: Isolation | None = None
+    ) -> AbstractContextManager[Session]:
         """`core.database.session.transaction` over `session_for(bind)`."""
-        return transaction(self.session_for(bind))
+        return transaction(self.session_for(bind), isolation=isolation)
+
+    @property
+    def attempts(self) -> int:
+        """How often a transaction is tried that loses against another one."""
+        attempts: int = current_app.config.get(_ATTEMPTS, ATTEMPTS)
+        return attempts
+
+    def retrying(
+        self, function: Callable[[Session], R], bind: str | None = None, *, isolation: Isolation | None = None
+    ) -> R:
+        """The result of `function(session)`, run in a transaction, and again in a new one when it loses a conflict.
+
+        Inside another transaction it is a savepoint and not run again: all that the other one has seen may be outdated.
+
+        Raises:
+            TransactionConflictError: when the last attempt has lost, too.
+        """
+
+        def attempt() -> R:
+            with self.transaction(bind, isolation=isolation) as session:
+                return function(session)
+
+        return attempt() if in_transaction(self.session_for(bind)) else retried(attempt, attempts=self.attempts)
+
+    def on_commit(self, function: Callable[[], object], bind: str | None = None) -> None:
+        """`core.database.session.on_commit` over `session_for(bind)`."""
+        on_commit(self.session_for(bind), function)
 
     @contextmanager
     def read_connection(self, bind: str | None = None) -> Iterator[Connection]:

@@ -16,6 +16,7 @@ from api.core.errors import (
     APIError,
     ConflictError,
     InvalidError,
+    TransactionConflictError,
     UnavailableError,
     Violation,
     pointer_to,
@@ -59,15 +60,21 @@ def _is_connection_failure(error: DBAPIError) -> bool:
 def _by_sqlstate(code: str, error: DBAPIError) -> APIError | None:
     if code.startswith("23"):
         return _constraint_violation(code, error)
-    if code in _SERIALIZATION_FAILURES or code == _LOCK_NOT_AVAILABLE:
-        return UnavailableError("Others are changing the same data; please try again.", retry_after=1)
-    if code == _QUERY_CANCELED:
-        return UnavailableError("The database took too long to answer; narrow the request or try again.")
-    if code[:2] in _OUT_OF_REACH_CLASSES:
-        return UnavailableError()
+    if code in _SERIALIZATION_FAILURES:
+        return TransactionConflictError()
+    if code[:2] in _OUT_OF_REACH_CLASSES or code == _LOCK_NOT_AVAILABLE:
+        return _unavailable(code)
     if code.startswith(_DATA_EXCEPTION_CLASS):
         return InvalidError("A value is outside of what the database can store.")
     return None
+
+
+def _unavailable(code: str) -> UnavailableError:
+    if code == _LOCK_NOT_AVAILABLE:
+        return UnavailableError(TransactionConflictError.default_detail, retry_after=1)
+    if code == _QUERY_CANCELED:
+        return UnavailableError("The database took too long to answer; narrow the request or try again.")
+    return UnavailableError()
 
 
 def _constraint_violation(code: str, error: DBAPIError) -> APIError:

@@ -10,6 +10,7 @@ from sqlalchemy import inspect
 from api.core.http.body import BodyParser
 from api.core.http.schema import BaseSchema
 from api.core.http.views import ALLOW_LISTS, ROUTES, ResourceViews
+from api.core.http.writing import as_write, document_write
 from api.core.query.collection import Collection
 from api.core.query.read import Reader
 from api.core.resource.service import Service
@@ -71,7 +72,16 @@ class ResourceBlueprint(Blueprint):
         }
         self.example = example
         self._routes = [route for route in ROUTES if route.view not in without and route.possible(model)]
+        self._prepare_doc_cbks.append(document_write)  # type: ignore[arg-type]  # whose type is that of its last one
         self._add_views()
+
+    def add_url_rule(  # type: ignore[override]  # Flask-smorest's own signature, by keyword
+        self, rule: str, endpoint: str | None = None, view_func: Any = None, **options: Any
+    ) -> None:
+        """Register a view, generic or of one's own; what it writes, it writes as `core.http.writing` says."""
+        if view_func is not None:
+            view_func = as_write(self.db, view_func, options.get("methods"))
+        super().add_url_rule(rule, endpoint, view_func, **options)
 
     # -- registration ---------------------------------------------------------------------------------------------
 

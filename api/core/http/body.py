@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
+from flask import current_app
 from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from flask import Request
 
+_BODY = "api.body"
 _UNKNOWN = "Unknown field."
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
@@ -58,7 +60,7 @@ def read_json(request: Request) -> Any:
         UnsupportedMediaTypeError: when the body is not declared as JSON.
         MalformedRequestError: when it is no JSON.
     """
-    body = _read(request)
+    body = raw_body(request)
     if not body and not request.content_type:
         raise MalformedRequestError("There is no body; send a JSON object as application/json.")
     if not request.is_json:
@@ -74,6 +76,28 @@ def read_json(request: Request) -> Any:
         return json.loads(body) if _LONG_NUMBER.search(body) else content
     except RecursionError as error:
         raise MalformedRequestError("The body is nested too deeply.") from error
+
+
+def raw_body(request: Request) -> bytes:
+    """The whole body, kept for whoever asks again; raises what `_read` does."""
+    if _BODY not in request.environ:
+        request.environ[_BODY] = _read(request)
+    body: bytes = request.environ[_BODY]
+    return body
+
+
+def can_be_read_again(request: Request) -> bool:
+    """Whether the body is at hand, or there is none; one that a view has taken from the stream itself is gone."""
+    if _BODY in request.environ:
+        return True
+    length, limit = request.content_length or 0, current_app.config["MAX_CONTENT_LENGTH"]
+    if "Transfer-Encoding" in request.headers or (limit is not None and length > limit):
+        return False
+    try:
+        # Empty where the view has read the stream to its end.
+        return len(request.get_data()) == length
+    except (OSError, RequestEntityTooLarge):
+        return False
 
 
 def _read(request: Request) -> bytes:

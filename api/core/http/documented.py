@@ -50,6 +50,15 @@ def errors(blueprint: Blueprint, view: Callable[..., Any], statuses: Sequence[in
     return view
 
 
+def problem_response(status: int) -> dict[str, Any]:
+    """A problem as apispec takes it."""
+    return {
+        "description": HTTPStatus(status).phrase,
+        "content": {PROBLEM_TYPE: {"schema": ProblemSchema}},
+        "headers": _RETRY if status == HTTPStatus.SERVICE_UNAVAILABLE else {},
+    }
+
+
 def written_parameters(allowed: AllowList) -> list[dict[str, Any]]:
     """What may be asked of a row that is written: it is live, so there is no `deleted` to ask for."""
     return [item for item in view_parameters(allowed) if item["name"] != "deleted"]

@@ -95,6 +95,11 @@ class RequestMetrics:
             registry=registry,
         )
         self._statements = Counter("db_statements_total", "SQL statements sent by requests.", registry=registry)
+        self._retries = Counter(
+            "db_transaction_retries_total",
+            "Times that a request's transaction was run again because it had lost against another one.",
+            registry=registry,
+        )
         self._series: dict[tuple[str, str | None, int], tuple[Counter, Histogram]] = {}
 
     def observe(self, exchange: Exchange) -> None:
@@ -110,6 +115,8 @@ class RequestMetrics:
         series[1].observe(exchange.seconds)
         if exchange.statements:
             self._statements.inc(exchange.statements)
+        if exchange.retries:
+            self._retries.inc(exchange.retries)
 
 
 class PoolMetrics:

@@ -50,6 +50,7 @@ class Exchange:
         "error",
         "method",
         "request_id",
+        "retries",
         "route",
         "seconds",
         "started",
@@ -67,6 +68,8 @@ class Exchange:
         self.started = perf_counter()
         self.seconds = 0.0
         self.statements = 0
+        self.retries = 0
+        """How often the view was run again because its transaction had lost against another one."""
         self.error: BaseException | None = None
         """What the view raised, also when an error handler has answered it."""
         self.broken = False
@@ -149,6 +152,8 @@ class RequestLog:
             "statements": exchange.statements,
             "remote_addr": environ.get("REMOTE_ADDR"),
         }
+        if exchange.retries:
+            fields["retries"] = exchange.retries
         if isinstance(error, UnavailableError):
             # A database that is away is no mistake in the code, and there may be thousands of these.
             fields["reason"] = str(error.__cause__ or error).partition("\n")[0]
@@ -221,6 +226,12 @@ def on_finished(app: Flask, observer: Callable[[Exchange], None]) -> None:
 def current_request_id() -> str | None:
     """The id of the request that is being answered; None outside of one."""
     return cast("str | None", structlog.contextvars.get_contextvars().get("request_id"))
+
+
+def count_retry() -> None:
+    """Note that the view of the current request is run again."""
+    exchange: Exchange = request.environ[_EXCHANGE]
+    exchange.retries += 1
 
 
 def _remember(error: BaseException | None) -> None:

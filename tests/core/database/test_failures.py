@@ -14,7 +14,13 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
 from api.core.database.session import transaction, translated_failures
-from api.core.errors import ConflictError, InvalidError, PreconditionFailedError, UnavailableError
+from api.core.errors import (
+    ConflictError,
+    InvalidError,
+    PreconditionFailedError,
+    TransactionConflictError,
+    UnavailableError,
+)
 from api.extensions import db
 from api.resources.orders.models import Order
 from api.resources.products.models import Product
@@ -180,7 +186,7 @@ def test_a_deadlock_is_a_503_for_one_and_nothing_for_the_other(engine_with):
     with ThreadPoolExecutor(2) as threads:
         outcomes = [threads.submit(lock, *keys), threads.submit(lock, *reversed(keys))]
     errors = [outcome.exception() for outcome in outcomes if outcome.exception() is not None]
-    assert [type(error) for error in errors] == [UnavailableError]
+    assert [type(error) for error in errors] == [TransactionConflictError]
 
 
 def test_a_statement_that_takes_too_long_is_a_503():

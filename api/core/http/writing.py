@@ -1,0 +1,122 @@
+"""What every view that writes gets, generic or one's own: a new attempt after a conflict, and idempotency for POST.
+
+A view that loses against another transaction (a deadlock, a serialization failure) is run again from its start, its
+transaction having been undone. A conflict that stays one is a 503 with `Retry-After`.
+"""
+
+from __future__ import annotations
+
+from functools import partial, wraps
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flask import Response, current_app, request
+
+from api.core.database.retry import retried
+from api.core.database.session import in_transaction
+from api.core.errors import TransactionConflictError
+from api.core.http.body import can_be_read_again
+from api.core.http.documented import problem_response
+from api.core.http.idempotency import HEADER, KEY_PATTERN, REPLAYED, once
+from api.core.http.request_log import count_retry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from api.core.database.extension import Database
+    from api.core.database.session import Isolation
+
+V = TypeVar("V", bound="Callable[..., Any]")
+
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+_ISOLATION = "isolation"
+
+
+def isolated(isolation: Isolation) -> Callable[[V], V]:
+    """Run a view in a transaction of this isolation, whatever `transaction()` it opens within.
+
+    @blueprint.route("/settle", methods=["POST"])
+    @isolated("SERIALIZABLE")
+    def settle(): ...
+    """
+
+    def mark(view: V) -> V:
+        setattr(view, _ISOLATION, isolation)
+        return view
+
+    return mark
+
+
+def as_write(db: Database, view: Any, methods: Iterable[str] | None) -> Any:
+    """`view`, a function or a `MethodView` with these methods, with what this module promises."""
+    if isinstance(view, type):
+        decorators = [*getattr(view, "decorators", ()), partial(_as_write, db)]
+        return type(view.__name__, (view,), {"decorators": decorators, "__doc__": view.__doc__})
+    if READS.issuperset(method.upper() for method in methods or ("GET",)):
+        return view
+    return _as_write(db, view)
+
+
+def _as_write(db: Database, view: Callable[..., Any]) -> Callable[..., Any]:
+    isolation: Isolation | None = getattr(view, _ISOLATION, None)
+
+    @wraps(view)
+    def writing(*args: Any, **kwargs: Any) -> Any:
+        if request.method in READS:
+            return view(*args, **kwargs)
+
+        def attempt() -> Response:
+            if request.method == "POST" and HEADER in request.headers:
+                return once(db, answer, isolation)
+            if isolation is None:
+                return answer()
+            with db.transaction(isolation=isolation):
+                return answer()
+
+        def answer() -> Response:
+            return current_app.make_response(view(*args, **kwargs))
+
+        if in_transaction(db.session()):
+            return attempt()
+        return retried(attempt, attempts=db.attempts, on_retry=_begin_again)
+
+    return writing
+
+
+def _begin_again() -> None:
+    """Go on to the next attempt.
+
+    Raises:
+        TransactionConflictError: where the view has consumed the body from the stream.
+    """
+    if not can_be_read_again(request):
+        raise TransactionConflictError
+    count_retry()
+
+
+# -- the OpenAPI document ---------------------------------------------------------------------------------------------
+
+_PARAMETER = {
+    "in": "header",
+    "name": HEADER,
+    "schema": {"type": "string", "pattern": f"^{KEY_PATTERN}$"},
+    "description": "Send the same request with the same key again, and it is done once and answered the same.",
+}
+_REPLAYED = {"schema": {"type": "string", "enum": ["true"]}, "description": "The answer to an earlier request."}
+_STATUSES = (400, 409, 422, 503)
+
+
+def document_write(operation: dict[str, Any], info: dict[str, Any], *, method: str, **_: Any) -> dict[str, Any]:
+    """Add to an operation what this module makes of it; a step of flask-smorest's own making of the document."""
+    if method != "post":
+        return operation
+    manual = info.get("manual_doc", {})
+    # What is written by hand replaces the rest.
+    (manual if "parameters" in manual else operation).setdefault("parameters", []).append(_PARAMETER)
+    responses = operation.setdefault("responses", {})
+    for status, response in responses.items():
+        if int(status) < HTTPStatus.BAD_REQUEST:
+            response.setdefault("headers", {})[REPLAYED] = _REPLAYED
+    documented = {int(status) for status in responses}
+    responses |= {str(status): problem_response(status) for status in _STATUSES if status not in documented}
+    return operation

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import JSON, DateTime, Numeric, TypeDecorator
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.ext.mutable import MutableDict
 from sqlalchemy.orm import mapped_column
+
+from api.core.database.documents import Document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,10 +23,10 @@ CHECK_DETAIL = "detail"
 Money = Numeric(10, 2)
 """An amount with two decimals, up to 99,999,999.99; a `Decimal` in Python, a string in JSON."""
 
-JSONDocument = MutableDict.as_mutable(
+JSONDocument = Document.as_mutable(
     JSONB(none_as_null=True).with_variant(JSON(none_as_null=True), "sqlite", "mysql", "mariadb")
 )
-"""A JSON object, `jsonb` in PostgreSQL with its operators; top-level changes in Python are seen and saved."""
+"""A JSON object, `jsonb` in PostgreSQL with its operators; changes in place are seen and saved."""
 
 
 class UTCDateTime(TypeDecorator[datetime]):

@@ -95,6 +95,14 @@ class InvalidError(APIError):
     default_detail = "The content has errors; see the list."
 
 
+class PreconditionRequiredError(APIError):
+    """The resource must not be changed without telling which version of it is meant."""
+
+    status = 428
+    title = "Precondition required"
+    default_detail = "Name the version to change: send the resource's ETag as If-Match."
+
+
 class UnavailableError(APIError):
     """The database is out of reach or too busy; the same request may succeed soon."""
 

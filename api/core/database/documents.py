@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(item) for item in value]
     return value
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _reports(base: type, names: Iterable[str]) -> Callable[[type], type]:
@@ -94,6 +99,16 @@ class Document(MutableDict[str, Any]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.adopt()
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same JSON: unlike in Python, `1` is not `true` there, nor `1.0`."""
+        return isinstance(other, dict) and dict.__eq__(self, other) and _text(self) == _text(other)
+
+    def __ne__(self, other: object) -> bool:
+        """The opposite of equal; a dictionary has a method of its own for it."""
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]  # as dictionaries have it
 
     @classmethod
     def coerce(cls, key: str, value: Any) -> Any:

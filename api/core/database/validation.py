@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from marshmallow import ValidationError, validate
+from marshmallow.exceptions import SCHEMA
 from sqlalchemy import CheckConstraint, ClauseElement, Column, ColumnElement, String, and_, event, func, literal_column
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.attributes import instance_state
@@ -65,8 +66,8 @@ def _broken_rules(column: Column[Any], value: object) -> Iterator[Violation]:
     # What SQL is to work out, only SQL can check.
     if value is None or isinstance(value, ClauseElement) or hasattr(value, "__clause_element__"):
         return
-    for message in messages(column, value):
-        yield Violation(message, pointer=pointer_to([column.name]))
+    for path, message in problems(column, value):
+        yield Violation(message, pointer=pointer_to([column.name, *path]))
 
 
 def check_values(mapper: Mapper[Any], values: Mapping[str, Any]) -> None:
@@ -80,15 +81,19 @@ def check_values(mapper: Mapper[Any], values: Mapping[str, Any]) -> None:
         raise InvalidError(violations=violations)
 
 
-def messages(column: Column[Any], value: object) -> Iterator[str]:
-    """What is wrong with `value` for `column`; nothing when it is right."""
+def problems(column: Column[Any], value: object) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """What is wrong with `value` for `column`, and where in it; nothing when it is right."""
     if isinstance(value, str):
-        yield from _text_messages(column, value)
+        for message in _text_messages(column, value):
+            yield (), message
     for validator in validators_of(column):
         try:
             validator(value)
         except ValidationError as error:
-            yield from _flat(error.messages)
+            yield from flat_messages(error.messages)
+        except TypeError:
+            # Such as a text where the rule compares with a number; a request never gets this far with one.
+            yield (), f"Must be a {column.type.python_type.__name__}."
 
 
 def _text_messages(column: Column[Any], value: str) -> Iterator[str]:
@@ -99,15 +104,17 @@ def _text_messages(column: Column[Any], value: str) -> Iterator[str]:
         yield "Must not contain the NUL character."
 
 
-def _flat(content: Any) -> Iterator[str]:
+def flat_messages(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Marshmallow's nested messages one by one, each with the path to what it is about."""
     if isinstance(content, dict):
-        for item in content.values():
-            yield from _flat(item)
+        for key, item in content.items():
+            # marshmallow's key for the object itself
+            yield from flat_messages(item, path if key == SCHEMA else (*path, key))
     elif isinstance(content, list):
         for item in content:
-            yield from _flat(item)
+            yield from flat_messages(item, path)
     else:
-        yield str(content)
+        yield path, str(content)
 
 
 @event.listens_for(Mapper, "instrument_class")

@@ -8,6 +8,7 @@ from flask_smorest.blueprint import Blueprint
 from sqlalchemy import inspect
 
 from api.core.http.body import BodyParser
+from api.core.http.documented import IF_MATCH
 from api.core.http.schema import BaseSchema
 from api.core.http.views import ALLOW_LISTS, ROUTES, ResourceViews
 from api.core.http.writing import as_write, document_write
@@ -30,7 +31,8 @@ ALL_VIEWS = frozenset(route.view for route in ROUTES)
 class ResourceBlueprint(Blueprint):
     """List, get, create, replace, patch, delete and restore for one resource.
 
-    `filters`, `sorts` and `includes` allow what goes beyond the schema's own fields; `without` leaves views out. To
+    `filters`, `sorts` and `includes` allow what goes beyond the schema's own fields; `without` leaves views out;
+    `require_if_match` answers 428 to a change that does not name the version that it is meant for. To
     change a view, override its method in a subclass of `ResourceViews` and give it as `views`; to add one, use
     `@blueprint.route` as in any Flask blueprint.
 
@@ -53,6 +55,7 @@ class ResourceBlueprint(Blueprint):
         includes: Sequence[str] = (),
         default_sort: str = "id",
         without: Sequence[str] = (),
+        require_if_match: bool = False,
         example: dict[str, Any] | None = None,
         description: str = "",
     ) -> None:
@@ -71,6 +74,7 @@ class ResourceBlueprint(Blueprint):
             "default_sort": default_sort,
         }
         self.example = example
+        self.require_if_match = require_if_match
         self._routes = [route for route in ROUTES if route.view not in without and route.possible(model)]
         self._prepare_doc_cbks.append(document_write)  # type: ignore[arg-type]  # whose type is that of its last one
         self._add_views()
@@ -99,11 +103,15 @@ class ResourceBlueprint(Blueprint):
         for route in self._routes:
             manual = self._docs[route.view][route.method.lower()].setdefault("manual_doc", {})
             manual |= {
-                "parameters": route.parameters(allowed),
+                "parameters": [self._described(parameter) for parameter in route.parameters(allowed)],
                 "operationId": f"{route.view}_{self.name}",
                 "summary": route.heading(self.schema.component_name("response").lower(), self.name),
             }
         super().register_views_in_doc(api, app, spec, **options)
+
+    def _described(self, parameter: dict[str, Any]) -> dict[str, Any]:
+        required = parameter is IF_MATCH and self.require_if_match
+        return {**parameter, "required": True} if required else parameter
 
     def _add_views(self) -> None:
         views = self.views_class(self)

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import orjson
 from flask import current_app
 from marshmallow import Schema, ValidationError
+from marshmallow.exceptions import SCHEMA
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.core.errors import InvalidError, MalformedRequestError, UnsupportedMediaTypeError, Violation, pointer_to
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from flask import Request
 
+JSON_TYPE = "application/json"
 _BODY = "api.body"
 _UNKNOWN = "Unknown field."
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
@@ -28,6 +30,13 @@ _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 class BodyParser(FlaskParser):
     """webargs' parser with our JSON, our errors and our strictness."""
 
+    def parse(self, argmap: Any, req: Request | None = None, **kwargs: Any) -> Any:
+        """The checked content; as the schema loads it, or another reader that it names for the body's media type."""
+        sent: Request = req or self.get_default_request()
+        media_types = getattr(argmap, "media_types", {})
+        reader = media_types.get(sent.mimetype)
+        return reader(read_json(sent, media_types)) if reader else super().parse(argmap, sent, **kwargs)
+
     def load_json(self, req: Request, schema: Schema) -> Any:
         """The parsed body.
 
@@ -35,8 +44,7 @@ class BodyParser(FlaskParser):
             UnsupportedMediaTypeError: when the body is not declared as JSON.
             MalformedRequestError: when it is no JSON.
         """
-        del schema
-        return read_json(req)
+        return read_json(req, getattr(schema, "media_types", (JSON_TYPE,)))
 
     def handle_error(
         self,
@@ -53,8 +61,8 @@ class BodyParser(FlaskParser):
         raise InvalidError(violations=violations_of(messages.get("json", messages), schema)) from error
 
 
-def read_json(request: Request) -> Any:
-    """The request's body as JSON.
+def read_json(request: Request, media_types: Iterable[str] = (JSON_TYPE,)) -> Any:
+    """The request's body as JSON, declared as one of `media_types`.
 
     Raises:
         UnsupportedMediaTypeError: when the body is not declared as JSON.
@@ -63,9 +71,10 @@ def read_json(request: Request) -> Any:
     body = raw_body(request)
     if not body and not request.content_type:
         raise MalformedRequestError("There is no body; send a JSON object as application/json.")
-    if not request.is_json:
-        detail = f"The body is {request.mimetype or 'of no declared type'}; send it as application/json."
-        raise UnsupportedMediaTypeError(detail)
+    if request.mimetype not in media_types:
+        detail = f"The body is {request.mimetype or 'of no declared type'}; send it as {' or '.join(media_types)}."
+        accept = "Accept-Patch" if request.method == "PATCH" else "Accept"
+        raise UnsupportedMediaTypeError(detail, headers={accept: ", ".join(media_types)})
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -131,7 +140,7 @@ def _flattened(messages: Any, path: tuple[Any, ...], schema: Any) -> Iterator[Vi
     if isinstance(messages, dict):
         for key, value in messages.items():
             # marshmallow's key for the object itself, unless the client has sent a field of that name.
-            inner = path if key == "_schema" and value != [_UNKNOWN] else (*path, key)
+            inner = path if key == SCHEMA and value != [_UNKNOWN] else (*path, key)
             yield from _flattened(value, inner, schema)
     elif isinstance(messages, list):
         for message in messages:

@@ -10,6 +10,7 @@ from flask_smorest import Api
 from marshmallow import fields as ma_fields
 from marshmallow import validate
 
+from api.core.database.json_schema import JSONSchema
 from api.core.http import fields
 from api.core.http.error_handlers import PROBLEM_TYPE
 from api.core.http.keys import KeyConverter, key_schema
@@ -118,6 +119,7 @@ def create_api(app: Flask) -> Api:
     plugin.map_to_openapi_type(fields.JSONObject, "object", None)
     if plugin.converter is not None:
         plugin.converter.add_attribute_function(_string_rules)
+        plugin.converter.add_attribute_function(_document_rules)
     return api
 
 
@@ -134,6 +136,12 @@ def _string_rules(_converter: Any, field: ma_fields.Field[Any], **_: Any) -> dic
     if any(isinstance(rule, validate.Email) for rule in field.validators):
         return {"format": "email"}
     return {}
+
+
+def _document_rules(_converter: Any, field: ma_fields.Field[Any], **_: Any) -> dict[str, Any]:
+    """JSON Schemas of a document; one with references would have them looked for in the OpenAPI document."""
+    schemas = [rule.schema for rule in field.validators if isinstance(rule, JSONSchema)]
+    return {"allOf": schemas} if schemas and "$ref" not in str(schemas) else {}
 
 
 def _example(field: ma_fields.Field[Any]) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import orjson
 from flask import Response, request
 
 from api.core.http import conditional
+from api.core.http.body import JSON_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,15 +19,14 @@ if TYPE_CHECKING:
     from api.core.query.plan import Position, QueryPlan
     from api.core.query.read import Row, Rows
 
-JSON_TYPE = "application/json"
 _PLACE_PARAMETERS = frozenset({"cursor", "page"})
 
 
-def row_response(row: Row, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """One row, with its version as the ETag."""
+def row_response(row: Row, key: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """The row with this key, with the ETag of its version."""
     response = Response(row.body, status, mimetype=JSON_TYPE)
     if row.version is not None:
-        response.headers["ETag"] = conditional.etag(row.version)
+        response.headers["ETag"] = conditional.etag(key, row.version)
     response.headers.update(headers or {})
     return response
 
@@ -38,9 +38,9 @@ def no_content() -> Response:
     return response
 
 
-def not_modified(version: int) -> Response:
+def not_modified(key: Any, version: int) -> Response:
     """304: the client has this version already."""
-    return Response(status=304, headers={"ETag": conditional.etag(version)})
+    return Response(status=304, headers={"ETag": conditional.etag(key, version)})
 
 
 def page_response(

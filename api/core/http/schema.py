@@ -11,12 +11,14 @@ from marshmallow_sqlalchemy import ModelConverter, SQLAlchemySchema
 from marshmallow_sqlalchemy import auto_field as auto_field
 from sqlalchemy.dialects.postgresql import JSONB
 
+from api.core.database.json_schema import JSONSchema
 from api.core.database.types import UTCDateTime
 from api.core.database.validation import validators_of
 from api.core.http import fields
+from api.core.http.body import JSON_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 Variant = Literal["response", "create", "replace", "patch"]
 _SUFFIX: dict[str, str] = {"response": "", "create": "Create", "replace": "Replace", "patch": "Patch"}
@@ -88,6 +90,8 @@ class BaseSchema(SQLAlchemySchema):  # type: ignore[type-arg]
     ) -> None:
         """`variant` leaves out what has no place in a response (write-only fields) or request (read-only fields)."""
         self.variant = variant
+        self.media_types: dict[str, Callable[[Any], Any] | None] = {JSON_TYPE: None}
+        """What a body may be declared as, and what reads its JSON in the place of this schema."""
         hidden = self._hidden_in(variant)
         if only is not None:
             only = [name for name in only if name not in hidden]
@@ -95,6 +99,13 @@ class BaseSchema(SQLAlchemySchema):  # type: ignore[type-arg]
             # Nothing is required of a partial update, nor of a response, from which `fields=` may leave out anything.
             kwargs["partial"] = True
         super().__init__(only=only, exclude=[*exclude, *hidden], **kwargs)
+        if variant == "patch":
+            self._leave_documents_to_the_listener()
+
+    def _leave_documents_to_the_listener(self) -> None:
+        """A part of a document need not follow the JSON Schema of the whole, which is checked once it is merged."""
+        for field in self.load_fields.values():
+            field.validators = [rule for rule in field.validators if not isinstance(rule, JSONSchema)]
 
     @classmethod
     def component_name(cls, variant: str) -> str:

@@ -162,7 +162,8 @@ class QueryPlan:
     """A whole read.
 
     `fields` empty means all public fields; of those of them that are documents, `excerpts` tell the parts to show.
-    `page` None means the one row whose key is bound as `key`.
+    `page` None means the one row whose key is bound as `key`, and whose JSON is left out where its version is one
+    of `known`.
     """
 
     where: tuple[Condition, ...] = ()
@@ -174,6 +175,7 @@ class QueryPlan:
     deleted: Deleted = "exclude"
     resource: str = ""
     excerpts: tuple[Excerpt, ...] = ()
+    known: tuple[int, ...] = ()
     shape: Hashable = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -187,6 +189,7 @@ class QueryPlan:
             self.include,
             self.count,
             self.deleted,
+            bool(self.known),
         )
         object.__setattr__(self, "shape", shape)
 
@@ -202,6 +205,8 @@ class QueryPlan:
         values |= {f"s{number}": list(key.json_path) for number, key in enumerate(self.sort) if key.json_path}
         picked = (key for excerpt in self.excerpts for key in excerpt.binds())
         values |= {f"f{number}": key for number, key in enumerate(picked)}
+        if self.known:
+            values["known"] = list(self.known)
         if self.page is not None:
             values["size"] = self.page.size
             if self.page.offset is not None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from api.core.query.plan import Position
 from api.core.query.statement import COUNTED, StatementCache
 
 if TYPE_CHECKING:
+    from collections.abc import Collection as Versions
+
     from sqlalchemy import Connection
 
     from api.core.query.collection import Collection
@@ -18,9 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row's JSON, and its version where it has one."""
+    """One row's JSON, which is None where the reader has it already, and its version where it has one."""
 
-    body: str
+    body: str | None
     version: int | None
 
 
@@ -47,9 +49,9 @@ class Reader:
         self._statements = StatementCache(collection)
         self._statements.statement(collection.everything())
 
-    def row(self, connection: Connection, plan: QueryPlan, key: Any) -> Row | None:
-        """The row whose primary key is `key`, or None."""
-        found = self._execute(connection, plan, {"key": key})
+    def row(self, connection: Connection, plan: QueryPlan, key: Any, known: Versions[int] = ()) -> Row | None:
+        """The row whose primary key is `key`, or None; without its JSON where its version is one of `known`."""
+        found = self._execute(connection, replace(plan, known=tuple(known)) if known else plan, {"key": key})
         return None if found is None else Row(found.body, found.version)
 
     def page(self, connection: Connection, plan: QueryPlan) -> Rows:

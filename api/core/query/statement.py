@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     ColumnElement,
+    Integer,
     Select,
     Text,
     and_,
+    any_,
     bindparam,
     case,
     cast,
@@ -21,7 +23,7 @@ from sqlalchemy import (
     true,
     tuple_,
 )
-from sqlalchemy.dialects.postgresql import aggregate_order_by, array
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, array
 from sqlalchemy.orm import aliased
 
 import api.core.query.estimate  # noqa: F401 - for its listener, which makes the function that is called here
@@ -89,7 +91,11 @@ class _Builder:
         )
         body, joined = row_json(self._schema, self._model, rows, rows.c.__getitem__, self._excerpts)
         version = rows.c.version if versioned else literal_column("NULL")
-        return select(cast(body, Text).label("body"), version.label("version")).select_from(joined)
+        shown: ColumnElement[Any] = cast(body, Text)
+        if self._plan.known:
+            is_known = version == any_(bindparam("known", type_=ARRAY(Integer)))
+            shown = case((is_known, None), else_=shown)
+        return select(shown.label("body"), version.label("version")).select_from(joined)
 
     # -- a page ---------------------------------------------------------------------------------------------------
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sqlalchemy import ForeignKey, inspect, select
+from sqlalchemy import JSON, ForeignKey, inspect, select
 from sqlalchemy.orm import selectinload
 
 from api.core.database.mixins import INCLUDE_DELETED, SoftDeleteMixin
 from api.core.errors import InvalidError, PreconditionFailedError, Violation, pointer_to
+from api.core.resource.merge_patch import merged
 from api.core.resource.repository import Repository
 
 if TYPE_CHECKING:
@@ -45,6 +46,15 @@ class Service(Generic[M]):
         values = self.prepared(data)
         self._load(row, [name for name in self.references.values() if name in values])
         return self.repository.update(row, values)
+
+    def merge(self, row: M, data: Mapping[str, Any]) -> M:
+        """Like `update`, but a JSON document in `data` is merged into the row's (RFC 7396) and does not replace it."""
+        columns = inspect(self.model).columns
+        documents = {name for name in data if name in columns and isinstance(columns[name].type, JSON)}
+        return self.update(
+            row,
+            {name: merged(getattr(row, name), value) if name in documents else value for name, value in data.items()},
+        )
 
     def touch(self, row: M) -> None:
         """Move the time and the version of `row`: a change of what belongs to it is a change of the resource, too."""

@@ -97,6 +97,25 @@ def test_a_part_of_one_document_put_into_another_is_a_copy(session):
     assert (first.metadata_, second.metadata_) == ({"size": {"cm": 1}}, {"size": {"cm": 2}})
 
 
+@pytest.mark.parametrize("value", [True, 1.0, "1"])
+def test_a_change_of_type_alone_is_a_change(session, value):
+    product = ProductFactory(metadata_={"n": [1]})
+    session.commit()
+
+    product.metadata_ = {"n": [value]}
+    session.commit()
+
+    session.expire_all()
+    assert repr(product.metadata_["n"][0]) == repr(value)
+
+
+def test_setting_an_equal_document_is_no_change(session):
+    product = ProductFactory(metadata_={"n": [1], "m": {}})
+    session.commit()
+    product.metadata_ = {"m": {}, "n": [1]}
+    assert not session.is_modified(product)
+
+
 def test_reading_a_document_changes_nothing(session):
     product = ProductFactory(metadata_=copy.deepcopy(START))
     session.commit()

@@ -16,7 +16,7 @@ from api.core.database.indexes import unique_among_live
 from api.core.database.mixins import SoftDeleteMixin
 from api.core.database.model import NAMING_CONVENTION, IntIDModel
 from api.core.database.types import JSONDocument, column
-from api.core.database.validation import messages, validators_of
+from api.core.database.validation import problems, validators_of
 from api.core.errors import InvalidError
 from api.extensions import db
 from api.resources.orders.models import Order
@@ -140,7 +140,8 @@ def test_every_broken_rule_is_told_at_once(scratch):
     assert said(caught.value) == {
         "/colour": ["Must be one of: red, it's blue."],
         "/code": ["Length must be between 2 and 5.", "String does not match expected pattern."],
-        "/places": ["Must be less than or equal to 8.", "Must be even.", "Must not be odd."],
+        "/places": ["Must be less than or equal to 8."],
+        "/places/nested": ["Must be even.", "Must not be odd."],
     }
 
 
@@ -212,13 +213,13 @@ def test_a_column_knows_its_validators():
     assert validators_of(Gadget.__table__.c.plain) == ()
 
 
-def test_messages_can_be_asked_for_without_a_row():
-    assert [*messages(Gadget.__table__.c.places, 9)] == [
-        "Must be less than or equal to 8.",
-        "Must be even.",
-        "Must not be odd.",
+def test_what_is_wrong_can_be_asked_for_without_a_row():
+    assert [*problems(Gadget.__table__.c.places, 9)] == [
+        ((), "Must be less than or equal to 8."),
+        (("nested",), "Must be even."),
+        (("nested",), "Must not be odd."),
     ]
-    assert [*messages(Gadget.__table__.c.places, 8)] == []
+    assert [*problems(Gadget.__table__.c.places, 8)] == []
 
 
 # -- unique among live rows

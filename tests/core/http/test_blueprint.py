@@ -317,3 +317,33 @@ def test_two_applications_have_limits_of_their_own(settings, client):
     assert strict.get("/api/v1/tags?limit=3").status_code == 400
     assert len(strict.get("/api/v1/tags").json["items"]) == 1
     assert len(client.get("/api/v1/tags?limit=3").json["items"]) == 3
+
+
+# -- where a version has to be named
+
+
+@pytest.fixture
+def strict(client_of):
+    """A client of a resource that demands `If-Match`."""
+    return client_of(labels(require_if_match=True))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [("PUT", "", {"name": "new"}), ("PATCH", "", {"name": "new"}), ("DELETE", "", None), ("POST", "/restore", None)],
+)
+def test_a_change_that_names_no_version_is_refused_where_one_is_demanded(strict, method, path, body):
+    url = f"{URL}/{TagFactory().id}"
+    refused = strict.open(url + path, method=method, json=body)
+    assert refused.status_code == 428
+    assert refused.json["detail"] == "Name the version to change: send the resource's ETag as If-Match."
+    tag = strict.get(url).headers["ETag"]
+    assert strict.open(url + path, method=method, json=body, headers={"If-Match": tag}).status_code in {200, 204}
+
+
+def test_that_a_version_is_demanded_is_documented(strict):
+    paths = strict.get("/openapi.json").json["paths"]
+    for method in ("put", "patch", "delete"):
+        operation = paths[f"{URL}/{{id}}"][method]
+        assert "428" in operation["responses"]
+        assert [item["required"] for item in operation["parameters"] if item["name"] == "If-Match"] == [True]

@@ -67,9 +67,7 @@ def test_json_that_is_no_object_is_invalid(client, method, body):
     assert errors(response) == {"": ["Must be a JSON object."]}
 
 
-@pytest.mark.parametrize(
-    "content_type", ["application/json; charset=utf-8", "Application/JSON", "application/merge-patch+json"]
-)
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
 def test_json_by_another_name_is_json(client, product, content_type):
     response = client.post(PRODUCTS, data=json.dumps(product), content_type=content_type)
     assert response.status_code == 201
@@ -77,7 +75,10 @@ def test_json_by_another_name_is_json(client, product, content_type):
 
 @pytest.mark.parametrize(
     "content_type",
-    ["text/plain", "text/json", "application/x-www-form-urlencoded", "multipart/form-data", "rubbish", "/"],
+    [
+        *("text/plain", "text/json", "application/x-www-form-urlencoded", "multipart/form-data", "rubbish", "/"),
+        *("application/json-patch+json", "application/merge-patch+json"),
+    ],
 )
 def test_json_that_is_declared_as_something_else_is_refused(client, product, content_type):
     response = client.post(PRODUCTS, data=json.dumps(product), content_type=content_type)

@@ -92,10 +92,10 @@ def test_a_patch_can_set_null(client):
     assert client.patch(f"/api/v1/categories/{category.id}", json={"description": None}).json["description"] is None
 
 
-def test_a_patch_replaces_a_document_as_a_whole(client):
-    product = ProductFactory(metadata_={"colour": "blue", "size": 1})
-    patched = client.patch(f"{PRODUCTS}/{product.id}", json={"metadata": {"colour": "red"}})
-    assert patched.json["metadata"] == {"colour": "red"}
+def test_a_put_replaces_a_document_as_a_whole(client):
+    url = f"{PRODUCTS}/{ProductFactory(metadata_={'colour': 'blue', 'size': 1}).id}"
+    row = client.get(f"{url}?fields=sku,name,price,category_id").json
+    assert client.put(url, json={**row, "metadata": {"colour": "red"}}).json["metadata"] == {"colour": "red"}
 
 
 @pytest.mark.parametrize("body", [{}, {"name": "same"}])

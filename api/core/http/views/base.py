@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Response, current_app, request
 
 from api.core.database.session import STRICT_LOADING
-from api.core.errors import MalformedRequestError, NotFoundError, Violation
+from api.core.errors import MalformedRequestError, NotFoundError, PreconditionRequiredError, Violation
 from api.core.http import conditional
 from api.core.http.query_string import pairs_of
 from api.core.http.responses import row_response
@@ -66,12 +66,15 @@ class BaseViews:
         row = self.resource.reader.row(session.connection(), plan, key)
         if row is None:
             raise NotFoundError(self.absent(key))
-        return row_response(row, status)
+        return row_response(row, key, status)
 
     def locked(self, service: Service[Any], key: Any, *, include_deleted: bool = False) -> Any:
         """The row with this key, locked; it has a version that `If-Match` names, where there is that header."""
+        if self.resource.require_if_match and "If-Match" not in request.headers:
+            raise PreconditionRequiredError
+        versions = conditional.expected_versions(request, key)
         try:
-            return service.locked(key, versions=conditional.expected_versions(request), include_deleted=include_deleted)
+            return service.locked(key, versions=versions, include_deleted=include_deleted)
         except NotFoundError as error:
             raise NotFoundError(self.absent(key)) from error
 

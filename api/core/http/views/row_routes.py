@@ -17,6 +17,7 @@ from api.core.http.documented import (
     errors,
     written_parameters,
 )
+from api.core.http.json_patch import JSON_PATCH_TYPE, MERGE_PATCH_TYPE, OPERATIONS_SCHEMA, json_patch
 from api.core.http.openapi import list_parameters, view_parameters
 from api.core.http.routes import Route
 from api.core.http.schema import page_schema
@@ -24,7 +25,6 @@ from api.core.http.schema import page_schema
 if TYPE_CHECKING:
     from api.core.http.blueprint import ResourceBlueprint
     from api.core.http.routes import View
-    from api.core.http.schema import Variant
     from api.core.query.allowlist import AllowList
 
 
@@ -46,26 +46,34 @@ def _create(resource: ResourceBlueprint, view: View) -> View:
 
 
 def _replace(resource: ResourceBlueprint, view: View) -> View:
-    return _change(resource, view, "replace")
+    view = resource.arguments(resource.schema(variant="replace"))(view)
+    return _changed(resource, view)
 
 
 def _patch(resource: ResourceBlueprint, view: View) -> View:
-    return _change(resource, view, "patch")
+    schema = resource.schema(variant="patch")
+    schema.media_types |= {MERGE_PATCH_TYPE: None, JSON_PATCH_TYPE: json_patch}
+    view = resource.arguments(schema)(view)
+    others = {MERGE_PATCH_TYPE: {"schema": schema}, JSON_PATCH_TYPE: {"schema": OPERATIONS_SCHEMA}}
+    return _changed(resource, resource.doc(requestBody={"content": others})(view))
 
 
-def _change(resource: ResourceBlueprint, view: View, variant: Variant) -> View:
-    view = resource.arguments(resource.schema(variant=variant))(view)
+def _changed(resource: ResourceBlueprint, view: View) -> View:
     view = _row(resource, view, 200, "Changed.")
-    return errors(resource, view, sorted({*ROW_ERRORS, *BODY_ERRORS}))
+    return errors(resource, view, sorted({*_row_errors(resource), *BODY_ERRORS}))
 
 
 def _delete(resource: ResourceBlueprint, view: View) -> View:
     view = resource.response(204, description="Deleted.")(view)
-    return errors(resource, view, ROW_ERRORS)
+    return errors(resource, view, _row_errors(resource))
 
 
 def _restore(resource: ResourceBlueprint, view: View) -> View:
-    return errors(resource, _row(resource, view, 200, "Restored."), ROW_ERRORS)
+    return errors(resource, _row(resource, view, 200, "Restored."), _row_errors(resource))
+
+
+def _row_errors(resource: ResourceBlueprint) -> tuple[int, ...]:
+    return (*ROW_ERRORS, 428) if resource.require_if_match else ROW_ERRORS
 
 
 def _row(

@@ -8,6 +8,7 @@ from flask import Response, current_app, request, url_for
 
 from api.core.errors import NotFoundError
 from api.core.http import conditional
+from api.core.http.json_patch import JSONPatch
 from api.core.http.query_string import pairs_of
 from api.core.http.replacement import completed
 from api.core.http.responses import no_content, not_modified, page_response, row_response
@@ -15,7 +16,9 @@ from api.core.http.views.base import CURSORS, BaseViews
 from api.core.query.params import parse_list
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from api.core.resource.service import Service
 
 
 class RowViews(BaseViews):
@@ -33,14 +36,15 @@ class RowViews(BaseViews):
     def get(self, key: Any) -> Response:
         """Fetch one."""
         plan = self.view_plan()
+        # The ETag speaks of the row alone; an embedded row may have changed without it.
+        known = frozenset() if plan.include else conditional.known_versions(request, key)
         with self.db.read_connection() as connection:
-            row = self.resource.reader.row(connection, plan, key)
+            row = self.resource.reader.row(connection, plan, key, known or ())
         if row is None:
             raise NotFoundError(self.absent(key))
-        # The ETag speaks of the row alone; an embedded row may have changed without it.
-        if row.version is not None and not plan.include and conditional.is_unchanged(request, row.version):
-            return not_modified(row.version)
-        return row_response(row)
+        if row.version is not None and (row.body is None or known is None):
+            return not_modified(key, row.version)
+        return row_response(row, key)
 
     def create(self, data: Mapping[str, Any]) -> Response:
         """Create one."""
@@ -54,11 +58,15 @@ class RowViews(BaseViews):
 
     def replace(self, data: Mapping[str, Any], key: Any) -> Response:
         """Replace one: what is not given gets its default."""
-        return self._change(key, completed(data, self.schema(variant="replace"), self.model))
+        complete = completed(data, self.schema(variant="replace"), self.model)
+        return self._change(key, lambda service, row: service.update(row, complete))
 
-    def patch(self, data: Mapping[str, Any], key: Any) -> Response:
-        """Change the given fields of one."""
-        return self._change(key, data)
+    def patch(self, data: Mapping[str, Any] | JSONPatch, key: Any) -> Response:
+        """Change the given fields of one: JSON is merged (RFC 7396), or edited by a JSON Patch (RFC 6902)."""
+        if isinstance(data, JSONPatch):
+            schema = self.schema(variant="patch")
+            return self._change(key, lambda service, row: service.update(row, data.changes(schema, row)))
+        return self._change(key, lambda service, row: service.merge(row, data))
 
     def delete(self, key: Any) -> Response:
         """Delete one; where the resource can be restored, softly."""
@@ -74,8 +82,8 @@ class RowViews(BaseViews):
             service.restore(self.locked(service, key, include_deleted=True))
             return self.written(service.session, plan, key, 200)
 
-    def _change(self, key: Any, data: Mapping[str, Any]) -> Response:
+    def _change(self, key: Any, change: Callable[[Service[Any], Any], Any]) -> Response:
         plan = self.written_plan()
         with self.writing() as service:
-            service.update(self.locked(service, key), data)
+            change(service, self.locked(service, key))
             return self.written(service.session, plan, key, 200)

@@ -15,6 +15,7 @@ from api.app import API_PREFIX, create_app
 from api.core.errors import ConflictError
 from api.core.http import idempotency
 from api.core.http.blueprint import ResourceBlueprint
+from api.core.http.conditional import etag
 from api.core.resource.service import Service
 from api.extensions import db
 from api.resources.orders.models import Order
@@ -133,8 +134,8 @@ def test_another_precondition_with_the_same_key_is_another_content(client):
     tag = TagFactory()
     client.delete(f"{TAGS}/{tag.id}")
     url = f"{TAGS}/{tag.id}/restore"
-    assert client.post(url, headers=with_key("k", **{"If-Match": '"2"'})).status_code == 200
-    assert client.post(url, headers=with_key("k", **{"If-Match": '"3"'})).status_code == 422
+    assert client.post(url, headers=with_key("k", **{"If-Match": etag(tag.id, 2)})).status_code == 200
+    assert client.post(url, headers=with_key("k", **{"If-Match": etag(tag.id, 3)})).status_code == 422
 
 
 def test_the_same_key_for_another_path_is_another_key(client):

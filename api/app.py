@@ -14,9 +14,10 @@ from api.core.http import documentation, error_handlers, health, metrics, reques
 from api.core.http.blueprint import LIMITS
 from api.core.http.idempotency import IDEMPOTENCY_TTL
 from api.core.http.openapi import create_api
-from api.core.http.views import CURSORS
+from api.core.http.views import CURSORS, TRANSFER_LIMITS
 from api.core.query.allowlist import Limits
 from api.core.query.cursor import CursorCodec
+from api.core.resource.transfer.formats import TransferLimits
 from api.extensions import db, migrate
 
 API_PREFIX = "/api/v1"
@@ -51,6 +52,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions[CURSORS] = CursorCodec(settings.secret_key)
     app.extensions[LIMITS] = _limits(settings)
     app.extensions[IDEMPOTENCY_TTL] = settings.idempotency_ttl
+    app.extensions[TRANSFER_LIMITS] = TransferLimits(
+        settings.transfer_timeout_ms, settings.transfer_silence, settings.import_max_bytes
+    )
     api = create_api(app)
     registry.register_blueprints(api, API_PREFIX)
     health.init_app(app, db, api, API_PREFIX)

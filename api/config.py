@@ -68,6 +68,10 @@ class Settings:
     max_content_length: int = 1_048_576
     idempotency_ttl: int = 86_400
 
+    transfer_timeout_ms: int = 3_600_000
+    transfer_silence: int = 60
+    import_max_bytes: int = 2**30
+
     page_size_default: int = 20
     page_size_max: int = 100
     page_offset_max: int = 10_000
@@ -158,6 +162,9 @@ def _read(env: Env) -> dict[str, Any]:
         "log_format": env.str("LOG_FORMAT", Settings.log_format, validate=validate.OneOf(["auto", "json", "text"])),
         "max_content_length": env.int("MAX_CONTENT_LENGTH", Settings.max_content_length, validate=positive),
         "idempotency_ttl": env.int("IDEMPOTENCY_TTL", Settings.idempotency_ttl, validate=positive),
+        "transfer_timeout_ms": env.int("TRANSFER_TIMEOUT_MS", Settings.transfer_timeout_ms, validate=milliseconds),
+        "transfer_silence": env.int("TRANSFER_SILENCE", Settings.transfer_silence, validate=positive),
+        "import_max_bytes": env.int("IMPORT_MAX_BYTES", Settings.import_max_bytes, validate=positive),
         "page_size_default": env.int("PAGE_SIZE_DEFAULT", Settings.page_size_default, validate=positive),
         "page_size_max": env.int("PAGE_SIZE_MAX", Settings.page_size_max, validate=positive),
         "page_offset_max": env.int("PAGE_OFFSET_MAX", Settings.page_offset_max, validate=not_negative),

@@ -100,6 +100,24 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
+def hang_up(connection: DriverConnection) -> None:
+    """Shut the socket of `connection` down, from any thread: whoever waits for an answer on it gets an error."""
+    if not connection.closed:
+        _shut_down(connection.fileno())
+
+
+@contextmanager
+def waiting(seconds: float | None) -> Iterator[None]:
+    """Let a statement of the block take so many seconds, or any time; of a request, that is, for others may anyway."""
+    before = PATIENCE.get()
+    if before.statement is not None:
+        PATIENCE.set(before._replace(statement=seconds))
+    try:
+        yield
+    finally:
+        PATIENCE.set(before)
+
+
 class WatchedCursor(DriverCursor):
     """A cursor whose answers may be overdue."""
 
@@ -112,6 +130,11 @@ class WatchedCursor(DriverCursor):
         else:
             with _watchdog.watching(self.connection, seconds):
                 super().execute(query, vars)
+
+    def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
+        """Run a COPY; what a request copies in is a statement like others, what it copies out is watched chunkwise."""
+        with _watched(self.connection):
+            super().copy_expert(sql, file, size)
 
 
 class WatchedConnection(DriverConnection):

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from api.core.query.cursor import CursorCodec
 
 VIEW_PARAMETERS = ("fields", "include")
-LIST_PARAMETERS = (*VIEW_PARAMETERS, "sort", "limit", "cursor", "page", "per_page", "count")
+PAGE_PARAMETERS = ("limit", "cursor", "page", "per_page", "count")
+LIST_PARAMETERS = (*VIEW_PARAMETERS, "sort", *PAGE_PARAMETERS)
 COUNTS = ("none", "exact", "estimated")
 
 
@@ -52,6 +53,31 @@ def parse_list(pairs: Sequence[tuple[str, str]], allowed: AllowList, cursors: Cu
     return plan
 
 
+def parse_export(pairs: Sequence[tuple[str, str]], allowed: AllowList, others: Iterable[str] = ()) -> QueryPlan:
+    """The plan of all rows, as a list would show them on all its pages.
+
+    `others` are parameters that somebody else reads, for hints at wrong names.
+
+    Raises:
+        MalformedRequestError: listing every parameter that is wrong.
+    """
+    problems = Problems()
+    query = _QueryString(pairs, allowed, problems, LIST_PARAMETERS)
+    query.refuse(PAGE_PARAMETERS, "An export has all rows; this parameter is for pages.")
+    known = [name for name in (*query.known, *sorted(GROUP_NAMES), *others) if name not in PAGE_PARAMETERS]
+    plan = QueryPlan(
+        resource=allowed.resource,
+        where=FilterParser(allowed, problems, others=known).conditions(query.filters),
+        sort=query.sort(),
+        fields=query.columns(),
+        excerpts=query.excerpts(),
+        include=query.include(),
+        deleted=query.deleted(),
+    )
+    problems.raise_any()
+    return plan
+
+
 def parse_view(pairs: Sequence[tuple[str, str]], allowed: AllowList) -> QueryPlan:
     """The plan of a single row: only `fields`, `include` and `deleted` make sense.
 
@@ -75,12 +101,16 @@ def parse_view(pairs: Sequence[tuple[str, str]], allowed: AllowList) -> QueryPla
 class _QueryString(Parameters):
     """The parameters that steer a read of rows."""
 
+    def refuse(self, names: Iterable[str], reason: str) -> None:
+        """Note each of these parameters that is given."""
+        for name in names:
+            if name in self._steering:
+                self._problems.add(name, reason)
+
     def refuse_what_is_for_lists(self) -> None:
         """Note every parameter that a read of a single row has no use for."""
         possible = [*VIEW_PARAMETERS, DELETED_PARAMETER] if self._allowed.deletable else [*VIEW_PARAMETERS]
-        for name in self._steering:
-            if name not in possible:
-                self._problems.add(name, "This parameter is for lists.")
+        self.refuse((name for name in LIST_PARAMETERS if name not in possible), "This parameter is for lists.")
         for name, _ in self.filters:
             self._problems.add(name, not_there("parameter", name, possible))
 
@@ -130,8 +160,12 @@ class _QueryString(Parameters):
         return tuple(sorted(wanted))
 
     def fields(self) -> tuple[str, ...]:
-        """The fields to show; none for all of them."""
+        """The fields to show; none for all of them. How a client orders them means nothing in JSON."""
         return tuple(sorted(self._shown))
+
+    def columns(self) -> tuple[str, ...]:
+        """The same in the order in which they are named, which is that of a table's columns."""
+        return tuple(self._shown)
 
     def excerpts(self) -> tuple[Excerpt, ...]:
         """The fields of which only a part is shown."""

@@ -7,7 +7,20 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from marshmallow import fields
-from sqlalchemy import Text, UnaryExpression, bindparam, case, cast, func, literal_column, select, true
+from sqlalchemy import (
+    JSON,
+    Label,
+    Text,
+    UnaryExpression,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal,
+    literal_column,
+    select,
+    true,
+)
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by, array
 
 from api.core.query.relations import (
@@ -169,7 +182,62 @@ def row_json(
 
     `column_of` finds an attribute of `model` in `source`.
     """
-    cells: list[ColumnElement[Any]] = []
+    cells, joined, used = _cells(schema, model, source, column_of, excerpts)
+    row = select(*cells).correlate(*used).lateral()
+    return func.row_to_json(row.table_valued()), joined.join(row, true())
+
+
+def row_texts(
+    schema: Schema,
+    model: type,
+    source: FromClause,
+    column_of: Callable[[str], ColumnElement[Any]],
+    excerpts: Excerpts,
+    wrap: Callable[[fields.Field[Any], ColumnElement[Any]], ColumnElement[Any]],
+) -> tuple[list[ColumnElement[Any]], FromClause]:
+    """Like `row_json`, but each field apart, as the text that stands in the JSON, unquoted; a null is NULL.
+
+    A single related row is taken apart, too, and its fields are labelled as a path: `category.name`. `wrap` has the
+    last word on each text.
+    """
+    cells, joined, _ = _cells(schema, model, source, column_of, excerpts)
+    texts: list[ColumnElement[Any]] = []
+    for cell, field in zip(cells, dumped_fields(schema).values(), strict=True):
+        if is_embed(field) and not field.many:  # type: ignore[attr-defined]
+            texts += _taken_apart(field, cell.element, cell.name, wrap)
+        else:
+            texts.append(wrap(field, cast(cell.element, Text)).label(cell.name))
+    return texts, joined
+
+
+def _taken_apart(
+    field: Any,
+    document: ColumnElement[Any],
+    name: str,
+    wrap: Callable[[fields.Field[Any], ColumnElement[Any]], ColumnElement[Any]],
+) -> list[ColumnElement[Any]]:
+    """The fields of the JSON object `document` as texts."""
+    texts: list[ColumnElement[Any]] = []
+    for inner_name, inner in dumped_fields(field.schema).items():
+        label = f"{name}.{inner_name}"
+        if is_embed(inner) and not inner.many:  # type: ignore[attr-defined]
+            inside = document.op("->", return_type=JSON())(literal(inner_name, Text()))
+            texts += _taken_apart(inner, inside, label, wrap)
+        else:
+            text = document.op("->>", return_type=Text())(literal(inner_name, Text()))
+            texts.append(wrap(inner, text).label(label))
+    return texts
+
+
+def _cells(
+    schema: Schema,
+    model: type,
+    source: FromClause,
+    column_of: Callable[[str], ColumnElement[Any]],
+    excerpts: Excerpts,
+) -> tuple[list[Label[Any]], FromClause, list[FromClause]]:
+    """The fields of one row, `source` joined with what they need, and all that they are taken from."""
+    cells: list[Label[Any]] = []
     used: list[FromClause] = [source]
     joined = source
     for name, field in dumped_fields(schema).items():
@@ -181,8 +249,7 @@ def row_json(
             cells.append(related.c.j.label(name))
         else:
             cells.append(excerpts.of(name, sql_form(field, column_of(attribute_of(field)))).label(name))
-    row = select(*cells).correlate(*used).lateral()
-    return func.row_to_json(row.table_valued()), joined.join(row, true())
+    return cells, joined, used
 
 
 def _embedded(

@@ -72,11 +72,11 @@ class Reader:
         statement = self._statements.statement(plan)
         parameters = {**statement.constants, **plan.binds(), **values}
         if statement.counted is not None:
-            parameters[COUNTED] = _quoted(connection, statement.counted, parameters)
+            parameters[COUNTED] = quoted(connection, statement.counted, parameters)
         return connection.exec_driver_sql(statement.text, parameters).one_or_none()
 
 
-def _quoted(connection: Connection, text: str, parameters: dict[str, Any]) -> str:
+def quoted(connection: Connection, text: str, parameters: dict[str, Any]) -> str:
     """`text` with the driver's own literals in it, as it would be sent."""
     with closing(connection.connection.cursor()) as cursor:
         literal: bytes = cursor.mogrify(text, parameters)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
+from marshmallow.fields import String
 from sqlalchemy import (
     ColumnElement,
     Integer,
@@ -30,13 +31,16 @@ import api.core.query.estimate  # noqa: F401 - for its listener, which makes the
 from api.core.query.compiled import ShapeCache, Statement, compiled
 from api.core.query.conditions import Conditions
 from api.core.query.json_values import sortable_at
-from api.core.query.projection import Excerpts, needed_attributes, row_json
+from api.core.query.projection import Excerpts, needed_attributes, row_json, row_texts
 from api.core.query.relations import is_nullable, live, mapper_of, related_model, relationship_of, scope
 
 if TYPE_CHECKING:
+    from marshmallow.fields import Field
+
     from api.core.query.collection import Collection
     from api.core.query.plan import Position, QueryPlan, Sort
 
+ExportForm = Literal["json", "texts", "escaped texts"]
 CACHED_SHAPES = 512
 COUNTED = "counted"
 """The parameter for the text of `Statement.counted`."""
@@ -58,6 +62,22 @@ class StatementCache(ShapeCache["QueryPlan"]):
         text, constants = compiled(builder.one_row() if plan.page is None else builder.page())
         counted = compiled(builder.counted(literal_column("1")))[0] if plan.count == "estimated" else None
         return Statement(text, constants, counted)
+
+
+def export_statement(collection: Collection, plan: QueryPlan, form: ExportForm) -> Statement:
+    """The statement of all rows that `plan` asks for, in a column of JSON or with each field as a text of its own."""
+    return Statement(*compiled(_Builder(collection, plan).all_rows(form)))
+
+
+def _as_it_is(_field: Field[Any], text: ColumnElement[Any]) -> ColumnElement[Any]:
+    return text
+
+
+def _formula_escaped(field: Field[Any], text: ColumnElement[Any]) -> ColumnElement[Any]:
+    """With an apostrophe in front of what a spreadsheet would take for a formula (OWASP, CSV injection)."""
+    if not isinstance(field, String):
+        return text
+    return case((text.regexp_match(r"^[=+\-@\t\r]"), func.concat("'", text)), else_=text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +139,27 @@ class _Builder:
             func.max(sort_keys).filter(ordinal == size).label("last"),
             self._total(func.count(), size).label("total"),
         ).select_from(joined)
+
+    # -- all rows -------------------------------------------------------------------------------------------------
+
+    def all_rows(self, form: ExportForm) -> Select[Any]:
+        """Every row in its order."""
+        query = select(*self._columns(needed_attributes(self._schema, self._model))).select_from(self._model)
+        order: list[_SortKey] = []
+        for number, sort in enumerate(self._plan.sort):
+            query, key = self._sort_key(query, sort, f"s{number}")
+            query = query.add_columns(key.expression.label(_SORT_KEY.format(number)))
+            order.append(key)
+        rows = query.where(*self._scope(), *self._conditions()).subquery()
+        what: list[ColumnElement[Any]]
+        if form == "json":
+            body, joined = row_json(self._schema, self._model, rows, rows.c.__getitem__, self._excerpts)
+            what = [body]
+        else:
+            wrap = _formula_escaped if form == "escaped texts" else _as_it_is
+            what, joined = row_texts(self._schema, self._model, rows, rows.c.__getitem__, self._excerpts, wrap)
+        keys = [replace(key, expression=rows.c[_SORT_KEY.format(number)]) for number, key in enumerate(order)]
+        return select(*what).select_from(joined).order_by(*(_ordered(key, backward=False) for key in keys))
 
     def counted(self, what: ColumnElement[Any]) -> Select[Any]:
         """`what` of all rows that meet the conditions."""

@@ -201,7 +201,8 @@ def test_a_view_that_is_left_out_is_not_documented(client_of):
 
 
 def test_every_view_has_a_name():
-    assert {"list", "create", "get", "replace", "patch", "delete", "restore"} == ALL_VIEWS
+    assert {"list", "create", "get", "replace", "patch", "delete", "restore"} < ALL_VIEWS
+    assert all(callable(getattr(ResourceViews, name)) for name in ALL_VIEWS)
 
 
 # -- views changed

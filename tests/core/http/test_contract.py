@@ -245,7 +245,7 @@ def test_a_method_that_a_path_does_not_have_is_refused_with_those_that_it_has(ap
         if rule.rule.split("/")[3:4] == [case.name]:
             path = rule.rule.replace(rule.rule[rule.rule.find("<") : rule.rule.find(">") + 1] or "\0", str(row.id))
             allowed.setdefault(path, set()).update(rule.methods)
-    assert len(allowed) == 3
+    assert len(allowed) >= 3
     for path, methods in allowed.items():
         for method in METHODS - methods:
             response = client.open(path, method=method)

@@ -51,7 +51,7 @@ def test_every_operation_of_the_api_has_a_summary_a_tag_and_a_name_of_its_own(do
     api = [operation for path, _, operation in operations(document) if path.startswith(f"{PREFIX}/")]
     assert all(operation["summary"] and operation["tags"] for operation in api)
     names = [operation["operationId"] for operation in api]
-    assert len(names) == len(set(names)) == 7 * len(CASES)
+    assert len(names) == len(set(names)) >= 7 * len(CASES)
 
 
 def test_every_reference_leads_somewhere(document):

@@ -1,8 +1,15 @@
-"""Indexes that soft delete asks for."""
+"""Unique indexes: those that soft delete asks for, and what a table's unique keys are."""
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, func
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Column, ColumnElement, FromClause, Index, PrimaryKeyConstraint, Table, UniqueConstraint, func
+from sqlalchemy.sql import visitors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def unique_among_live(column: Column[str], *, ignore_case: bool = False) -> Index:
@@ -19,3 +26,57 @@ def unique_among_live(column: Column[str], *, ignore_case: bool = False) -> Inde
         postgresql_where=table.c.deleted_at.is_(None),
         info={"fields": [column.name]},
     )
+
+
+@dataclass(frozen=True, eq=False)
+class UniqueKey:
+    """What no two rows of a table may share.
+
+    `expressions` are compared, such as `lower(sku)`, of `columns`; rows that do not meet `where` do not count.
+    """
+
+    name: str
+    columns: tuple[Column[Any], ...]
+    expressions: tuple[ColumnElement[Any], ...]
+    where: ColumnElement[bool] | None
+
+    def conflict_target(self) -> dict[str, Any]:
+        """Arguments for `on_conflict_do_update()` and `on_conflict_do_nothing()`."""
+        return {"index_elements": self.expressions, "index_where": self.where}
+
+    def values_in(self, source: FromClause) -> list[ColumnElement[Any]]:
+        """The expressions over `source`, whose columns bear the names of the table's."""
+        return [_over(expression, source) for expression in self.expressions]
+
+    def counts_in(self, source: FromClause) -> list[ColumnElement[bool]]:
+        """The condition for a row of `source` to count; none where all do."""
+        return [] if self.where is None else [_over(self.where, source)]
+
+
+def unique_keys(table: Table) -> Iterator[UniqueKey]:
+    """The primary key, unique constraints and unique indexes of `table`, in the order of their names."""
+    items: list[Any] = [*table.constraints, *table.indexes]
+    for item in sorted(items, key=lambda item: str(item.name)):
+        if isinstance(item, PrimaryKeyConstraint | UniqueConstraint):
+            columns = tuple(item.columns)
+            yield UniqueKey(str(item.name), columns, columns, None)
+        elif isinstance(item, Index) and item.unique:
+            expressions: Any = tuple(item.expressions)
+            yield UniqueKey(
+                str(item.name), _columns_of(expressions), expressions, item.dialect_options["postgresql"]["where"]
+            )
+
+
+def _columns_of(expressions: tuple[ColumnElement[Any], ...]) -> tuple[Column[Any], ...]:
+    found = (part for expression in expressions for part in visitors.iterate(expression))
+    return tuple(dict.fromkeys(part for part in found if isinstance(part, Column)))
+
+
+def _over(expression: Any, source: FromClause) -> Any:
+    """`expression` with each column of a table replaced by the one of `source` with this name."""
+
+    def replaced(part: Any, **_: Any) -> Any:
+        return source.c[part.name] if isinstance(part, Column) else None
+
+    traverse: Any = visitors.replacement_traverse
+    return traverse(expression, {}, replaced)

@@ -14,7 +14,7 @@ from api.core.query.plan import Page, QueryPlan, Sort
 from api.core.query.problems import ProblemError, Problems, not_there
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from api.core.query.allowlist import AllowList
     from api.core.query.cursor import CursorCodec

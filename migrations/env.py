@@ -21,6 +21,7 @@ MIGRATION_LOCK = 5_243_181_427
 TIMEOUTS = "SET lock_timeout = '5s'; SET statement_timeout = '1h'; SET idle_in_transaction_session_timeout = 0"
 RESET_TIMEOUTS = "RESET lock_timeout; RESET statement_timeout; RESET idle_in_transaction_session_timeout"
 LOCK_POLL_INTERVAL = 0.5
+partitions: set[str] = set()
 
 config = context.config
 logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
@@ -34,6 +35,11 @@ def skip_empty_revision(_context, _revision, directives) -> None:
     if getattr(config.cmd_opts, "autogenerate", False) and directives[0].upgrade_ops.is_empty():
         directives[:] = []
         print("The models and the database agree: nothing to migrate.")
+
+
+def include_name(name, kind, _parents) -> bool:
+    """Leave partitions to whoever makes them: the models know the table as a whole."""
+    return kind != "table" or name not in partitions
 
 
 def render_item(kind, item, autogen_context):
@@ -61,10 +67,12 @@ def run_migrations_online() -> None:
         **current_app.extensions["migrate"].configure_args,
         "process_revision_directives": skip_empty_revision,
         "render_item": render_item,
+        "include_name": include_name,
         # CHECK constraints are compared, too, by their names.
         "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
     }
     with only_process(), database.engine.connect() as connection:
+        partitions.update(connection.scalars(text("SELECT relname FROM pg_class WHERE relispartition")))
         connection.execute(text(TIMEOUTS))
         connection.commit()
         try:

@@ -22,6 +22,7 @@ from flask.cli import with_appcontext
 from sqlalchemy import text
 
 from api.core.database.embedded import EmbeddedPostgresError
+from api.core.database.history_partitions import make_partitions
 from api.extensions import db
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ def _refuse_taken_port(host: str, port: int) -> None:
 def _prepare_database(*, local: bool) -> None:
     """Migrate to head, and fill the database with demo data if it is our own and empty."""
     flask_migrate.upgrade()
+    with db.transaction() as session:
+        make_partitions(session)
     if local:
         is_empty = db.session.scalar(text("SELECT NOT EXISTS (SELECT FROM users)"))
         db.session.remove()

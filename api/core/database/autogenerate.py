@@ -5,33 +5,39 @@ The migration gets plain SQL, so that it keeps doing the same when the code chan
 
 from __future__ import annotations
 
+import re
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from alembic.autogenerate import comparators, renderers
 from alembic.operations import MigrateOperation, Operations
+from alembic.operations.ops import CreateTableOp
 from alembic.util import DispatchPriority
 from sqlalchemy import MetaData, text
 
 from api.core.database.search import CREATE_EXTENSION, DROP_EXTENSION, TRIGRAMS, needs_extension
-from api.core.database.triggers import ROW_TRIGGERS, generated_columns
+from api.core.database.triggers import FUNCTIONS, TRIGGERS, all_functions, statements_with
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from alembic.autogenerate.api import AutogenContext
     from alembic.operations.ops import UpgradeOps
+    from sqlalchemy import Connection
 
-_EXISTING_TRIGGERS = text(
-    "SELECT c.relname, rtrim(encode(t.tgargs, 'escape'), '\\000') "
-    "FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
-    "WHERE NOT t.tgisinternal AND t.tgfoid = to_regproc(:function)"
+    from api.core.database.triggers import Function, Trigger
+
+_FUNCTION = text("SELECT pg_get_functiondef(to_regprocedure(:signature))")
+_TRIGGERS_OF = text(
+    "SELECT t.tgname, c.relname, pg_get_triggerdef(t.oid) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
+    "WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgfoid = to_regprocedure(:signature) ORDER BY t.tgname"
 )
 _EXISTING_EXTENSION = text("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = :name)")
-_EXISTING_FUNCTION = text("SELECT to_regproc(:function) IS NOT NULL")
 
 
 @Operations.register_operation("run_sql")
 class RunSQL(MigrateOperation):
-    """A statement and the one that undoes it."""
+    """A statement and the one that undoes it; empty where there is nothing to do."""
 
     def __init__(self, forward: str, backward: str) -> None:
         self.forward = forward
@@ -53,33 +59,83 @@ class RunSQL(MigrateOperation):
 
 @Operations.implementation_for(RunSQL)
 def _run(operations: Operations, operation: RunSQL) -> None:
-    operations.execute(operation.forward)
+    if operation.forward:
+        operations.execute(operation.forward)
 
 
 @renderers.dispatch_for(RunSQL)
-def _render(_context: AutogenContext, operation: RunSQL) -> str:
+def _render(_context: AutogenContext, operation: RunSQL) -> str | list[str]:
+    if not operation.forward:
+        return []
     return f'op.execute(\n    """\n{indent(operation.forward.strip(), "    ")}\n    """\n)'
 
 
 @comparators.dispatch_for("schema", qualifier="postgresql", priority=DispatchPriority.LAST)
 def compare_triggers(context: AutogenContext, upgrade_ops: UpgradeOps, _schemas: Any) -> None:
-    """Add what makes the database's triggers agree with the models."""
+    """Add what makes the database's functions and triggers agree with the models."""
     connection, metadata = context.connection, context.metadata
-    if connection is None or metadata is None:
+    if connection is None or not isinstance(metadata, MetaData):
         return
-    for trigger in ROW_TRIGGERS:
-        function = {"function": f"public.{trigger.function}"}
-        wanted = {(table, generated_columns(metadata.tables[table])) for table in trigger.tables(metadata)}  # type: ignore[arg-type, union-attr]
-        existing = {(table, argument) for table, argument in connection.execute(_EXISTING_TRIGGERS, function)}
-        if wanted and not connection.scalar(_EXISTING_FUNCTION, function):
-            upgrade_ops.ops.append(RunSQL(trigger.create_function(), trigger.drop_function()))
-        upgrade_ops.ops += [
-            RunSQL(trigger.create_trigger(*item), trigger.drop_trigger(item[0])) for item in sorted(wanted - existing)
+    made = [operation.table_name for operation in upgrade_ops.ops if isinstance(operation, CreateTableOp)]
+    obsolete, missing = _compared_triggers(connection, metadata)
+    functions = [operation for function in _wanted(metadata) for operation in _compared(connection, function)]
+    with_tables = [RunSQL(statement, "") for table in made for statement in statements_with(metadata, table)]
+    # Dropped before their tables are, and on the way back made after them.
+    upgrade_ops.ops[:] = [*obsolete, *upgrade_ops.ops, *functions, *with_tables, *missing]
+
+
+def _wanted(metadata: MetaData) -> Iterator[Function]:
+    """The functions that these models need; the first migration of a trigger brings its function."""
+    needed = {*FUNCTIONS, *(trigger.function for trigger in TRIGGERS for _ in trigger.tables(metadata))}
+    return (function for function in all_functions() if function in needed)
+
+
+def _compared(connection: Connection, function: Function) -> Iterator[RunSQL]:
+    existing = connection.scalar(_FUNCTION, {"signature": f"public.{function.signature}"})
+    if existing is None:
+        yield RunSQL(function.create(), function.drop())
+    elif _spaced(existing) != _spaced(function.create()):
+        yield RunSQL(function.create(), str(existing).strip())
+
+
+def _compared_triggers(connection: Connection, metadata: MetaData) -> tuple[list[RunSQL], list[RunSQL]]:
+    """What takes away triggers that are not wanted, or not like this, and what makes those that are missing."""
+    obsolete: list[RunSQL] = []
+    missing: list[RunSQL] = []
+    for trigger in TRIGGERS:
+        wanted = {table.name: table for table in trigger.tables(metadata)}
+        existing = _existing(connection, trigger)
+        right = {
+            table
+            for table, (name, definition) in existing.items()
+            if table in wanted
+            and _plain(definition, name) == _plain(trigger.create(wanted[table]), trigger.name(table))
+        }
+        obsolete += [
+            RunSQL(f"DROP TRIGGER {name} ON {table}", definition)
+            for table, (name, definition) in existing.items()
+            if table not in right
         ]
-        # Dropped before their tables are, and on the way back made after them.
-        upgrade_ops.ops[:0] = [
-            RunSQL(trigger.drop_trigger(item[0]), trigger.create_trigger(*item)) for item in sorted(existing - wanted)
+        missing += [
+            RunSQL(trigger.create(table), trigger.drop(name)) for name, table in wanted.items() if name not in right
         ]
+    return obsolete, missing
+
+
+def _existing(connection: Connection, trigger: Trigger) -> dict[str, tuple[str, str]]:
+    """Name and definition of the database's triggers of this kind, by table: one that was renamed keeps them."""
+    found = connection.execute(_TRIGGERS_OF, {"signature": f"public.{trigger.function.signature}"})
+    return {table: (name, definition) for name, table, definition in found if name.endswith(f"_{trigger.suffix}")}
+
+
+def _spaced(definition: str) -> str:
+    """`definition` with one blank where there is any white space."""
+    return re.sub(r"\s+", " ", definition).strip()
+
+
+def _plain(definition: str, name: str) -> str:
+    """A trigger's definition without its name, and without what PostgreSQL adds to what was written."""
+    return re.sub(r"[()]|\bpublic\.", "", _spaced(definition)).replace(f"TRIGGER {name} ", "TRIGGER ", 1).lower()
 
 
 @comparators.dispatch_for("schema", qualifier="postgresql", priority=DispatchPriority.LAST)

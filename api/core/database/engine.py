@@ -6,7 +6,8 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from api.core.database.watchdog import Patience, WatchedConnection, WatchedCursor
+from api.core.database.context import AttributedConnection, AttributedCursor
+from api.core.database.watchdog import Patience
 
 if TYPE_CHECKING:
     from api.config import Settings
@@ -31,8 +32,8 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         # NaN and Infinity are no JSON; PostgreSQL would refuse them with a message about syntax.
         "json_serializer": partial(json.dumps, allow_nan=False, ensure_ascii=False, separators=(",", ":")),
         "connect_args": {
-            "connection_factory": WatchedConnection,
-            "cursor_factory": WatchedCursor,
+            "connection_factory": AttributedConnection,
+            "cursor_factory": AttributedCursor,
             "connect_timeout": settings.connect_timeout,
             "application_name": settings.application_name,
             "options": _session_defaults(settings),

@@ -16,6 +16,7 @@ from flask_sqlalchemy.session import Session as FlaskSession
 from sqlalchemy import create_engine
 
 # Imported for their tables and listeners: validation, CHECK constraints and triggers come with the models.
+import api.core.database.history
 import api.core.database.idempotency
 import api.core.database.triggers
 import api.core.database.validation  # noqa: F401

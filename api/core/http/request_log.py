@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 import structlog
 from flask import request
 
+from api.core.database.context import begin_request, end_request
 from api.core.database.model import new_uuid
 from api.core.database.statements import StatementCounter
 from api.core.errors import UnavailableError
@@ -100,6 +101,7 @@ class RequestLog:
         counter.start()
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
+        begin_request(exchange.request_id)
         streamed = False
 
         def start(
@@ -133,6 +135,7 @@ class RequestLog:
         del exchange.environ[_EXCHANGE]
         exchange.error = None
         structlog.contextvars.clear_contextvars()
+        end_request()
 
     def _log(self, exchange: Exchange) -> None:
         failed = exchange.broken or exchange.status >= _SERVER_ERROR

@@ -63,17 +63,33 @@ class Reader:
         if plan.page is None:
             message = "the plan has no page"
             raise ValueError(message)
-        found = self._execute(connection, plan, {})
-        more = found.fetched > plan.page.size
-        following, previous = _neighbours(plan.page, found.first, found.last, more=more)
-        return Rows(found.items, following, previous, more, found.total)
+        return _rows(plan.page, self._execute(connection, plan, {}))
 
-    def _execute(self, connection: Connection, plan: QueryPlan, values: dict[str, Any]) -> Any:
+    def page_if(self, connection: Connection, plan: QueryPlan, condition: str, values: dict[str, Any]) -> Rows | None:
+        """The page that `plan` asks for, or None where the SQL `condition` does not hold; still in one statement.
+
+        `values` are the condition's parameters.
+        """
+        found = self._execute(connection, plan, values, condition)
+        return None if found is None or plan.page is None else _rows(plan.page, found)
+
+    def _execute(
+        self, connection: Connection, plan: QueryPlan, values: dict[str, Any], condition: str | None = None
+    ) -> Any:
         statement = self._statements.statement(plan)
         parameters = {**statement.constants, **plan.binds(), **values}
         if statement.counted is not None:
             parameters[COUNTED] = quoted(connection, statement.counted, parameters)
-        return connection.exec_driver_sql(statement.text, parameters).one_or_none()
+        text = statement.text
+        if condition is not None:
+            text = f"SELECT page.* FROM ({text}) AS page WHERE {condition}"  # noqa: S608 - written by our own builders
+        return connection.exec_driver_sql(text, parameters).one_or_none()
+
+
+def _rows(page: Page, found: Any) -> Rows:
+    more = found.fetched > page.size
+    following, previous = _neighbours(page, found.first, found.last, more=more)
+    return Rows(found.items, following, previous, more, found.total)
 
 
 def quoted(connection: Connection, text: str, parameters: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from marshmallow.validate import Length
 from sqlalchemy import String, Text
 from sqlalchemy.orm import Mapped, relationship
 
+from api.core.database.history import HistoryMixin
 from api.core.database.indexes import unique_among_live
 from api.core.database.mixins import SoftDeleteMixin, VersionMixin
 from api.core.database.model import IntIDModel
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from api.resources.products.models import Product
 
 
-class Category(IntIDModel, SoftDeleteMixin, VersionMixin, db.Model):
+class Category(IntIDModel, SoftDeleteMixin, VersionMixin, HistoryMixin, db.Model):
     """A shelf of the shop."""
 
     __tablename__ = "categories"

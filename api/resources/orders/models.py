@@ -10,6 +10,7 @@ from marshmallow.validate import OneOf, Range
 from sqlalchemy import ForeignKey, Index, Integer, String, event, inspect, text
 from sqlalchemy.orm import Mapped, Mapper, relationship
 
+from api.core.database.history import HistoryMixin
 from api.core.database.mixins import SoftDeleteMixin, VersionMixin
 from api.core.database.model import IntIDModel, UUIDModel
 from api.core.database.types import JSONDocument, Money, column
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from api.resources.users.models import User
 
 
-class Order(UUIDModel, SoftDeleteMixin, VersionMixin, db.Model):
+class Order(UUIDModel, SoftDeleteMixin, VersionMixin, HistoryMixin, db.Model):
     """What a user bought, at which prices, and how far it has come."""
 
     STATUS_CHOICES = ("pending", "processing", "shipped", "delivered", "cancelled")
@@ -68,7 +69,7 @@ class Order(UUIDModel, SoftDeleteMixin, VersionMixin, db.Model):
     )
 
 
-class OrderItem(IntIDModel, db.Model):
+class OrderItem(IntIDModel, HistoryMixin, db.Model):
     """One line of an order; the price is the product's at the time of the order."""
 
     __tablename__ = "order_items"

@@ -9,6 +9,7 @@ from marshmallow.validate import Length, Range
 from sqlalchemy import Column, ForeignKey, Index, Integer, String, Text, func, text
 from sqlalchemy.orm import Mapped, relationship
 
+from api.core.database.history import HistoryMixin
 from api.core.database.indexes import unique_among_live
 from api.core.database.mixins import SoftDeleteMixin, VersionMixin
 from api.core.database.model import IntIDModel
@@ -28,7 +29,7 @@ product_tags = db.Table(
 )
 
 
-class Product(IntIDModel, SoftDeleteMixin, VersionMixin, db.Model):
+class Product(IntIDModel, SoftDeleteMixin, VersionMixin, HistoryMixin, db.Model):
     """A thing for sale, and how many of it are left."""
 
     __tablename__ = "products"

@@ -8,6 +8,7 @@ from marshmallow.validate import Email, Length
 from sqlalchemy import Boolean, Column, ForeignKey, Index, String, Text, UniqueConstraint, func, true
 from sqlalchemy.orm import Mapped, relationship
 
+from api.core.database.history import HistoryMixin
 from api.core.database.indexes import unique_among_live
 from api.core.database.mixins import SoftDeleteMixin, VersionMixin
 from api.core.database.model import IntIDModel
@@ -27,11 +28,12 @@ user_roles = db.Table(
 )
 
 
-class User(IntIDModel, SoftDeleteMixin, VersionMixin, db.Model):
+class User(IntIDModel, SoftDeleteMixin, VersionMixin, HistoryMixin, db.Model):
     """Somebody who buys, or who runs the shop."""
 
     __tablename__ = "users"
     __search__ = Search("username", "email", language="simple")
+    __unrecorded__ = ("password_hash",)
     __table_args__ = (
         Index("ix_users_email_username", "email", "username"),
         Index("ix_users_created_at", "created_at"),

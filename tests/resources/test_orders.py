@@ -296,7 +296,7 @@ def test_an_order_that_holds_stock_cannot_be_deleted(client, status):
     response = client.delete(f"{ORDERS}/{order.id}")
     if status in {"pending", "processing"}:
         assert response.status_code == 409
-        assert response.json["detail"] == f"The order is {status} and holds stock; cancel it first."
+        assert response.json["detail"] == f"Order {order.id} is {status} and holds stock; cancel it first."
         assert client.get(f"{ORDERS}/{order.id}").status_code == 200
     else:
         assert response.status_code == 204

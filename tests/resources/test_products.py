@@ -127,18 +127,14 @@ def test_a_category_that_is_not_there_is_pointed_at(client, deleted):
     assert pointers(client.patch(url(ProductFactory()), json={"category_id": key})) == ["/category_id"]
 
 
-def test_a_deleted_category_leaves_its_products_without_one(client):
+def test_a_deleted_category_takes_its_products_along_and_brings_them_back(client):
     product = ProductFactory()
-    client.delete(f"/api/v1/categories/{product.category_id}")
-    shown = client.get(f"{url(product)}?include=category").json
-    assert shown["category"] is None
-    assert shown["category_id"] == product.category_id
-
-
-def test_a_product_keeps_its_deleted_category_when_something_else_changes(client):
-    product = ProductFactory()
-    client.delete(f"/api/v1/categories/{product.category_id}")
-    assert client.patch(url(product), json={"name": "renamed"}).status_code == 200
+    category = f"/api/v1/categories/{product.category_id}"
+    client.delete(category)
+    assert client.get(url(product)).status_code == 404
+    assert client.patch(url(product), json={"name": "renamed"}).status_code == 404
+    client.post(f"{category}/restore")
+    assert client.get(url(product)).json["deleted_at"] is None
 
 
 # -- skus

@@ -15,9 +15,11 @@ from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy.session import Session as FlaskSession
 from sqlalchemy import create_engine
 
-# Imported for their tables and listeners: validation, CHECK constraints and triggers come with the models.
+# Imported for their tables and listeners: what models declare comes to life with the models.
 import api.core.database.history
 import api.core.database.idempotency
+import api.core.database.indexes
+import api.core.database.soft_delete
 import api.core.database.triggers
 import api.core.database.validation  # noqa: F401
 from api.core.database.engine import engine_options, patience

@@ -5,27 +5,55 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, ColumnElement, FromClause, Index, PrimaryKeyConstraint, Table, UniqueConstraint, func
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    FromClause,
+    Index,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    UniqueConstraint,
+    event,
+    func,
+)
+from sqlalchemy.orm import Mapper
 from sqlalchemy.sql import visitors
+
+from api.core.database.mixins import SoftDeleteMixin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def unique_among_live(column: Column[str], *, ignore_case: bool = False) -> Index:
+def unique_among_live(*columns: Column[Any], ignore_case: bool = False) -> Index:
     """A unique index over the rows that are not deleted: a name is free again once its row is deleted.
 
-    Call it behind the model, with `Model.__table__.c.name`; the index is attached to the column's table.
+    Call it behind the model, with `Model.__table__.c.name`; the index is attached to the columns' table. Of several
+    columns, it is their combination that is unique. `ignore_case` concerns texts.
     """
-    table = column.table
-    expression = func.lower(column) if ignore_case else column
+    table = columns[0].table
+    expressions: list[ColumnElement[Any]] = [
+        func.lower(column) if ignore_case and isinstance(column.type, String) else column for column in columns
+    ]
     return Index(
-        f"uq_{table.name}_{column.name}_live",
-        expression,
+        f"uq_{table.name}_{'_'.join(column.name for column in columns)}_live",
+        *expressions,
         unique=True,
         postgresql_where=table.c.deleted_at.is_(None),
-        info={"fields": [column.name]},
+        info={"fields": [column.name for column in columns]},
     )
+
+
+@event.listens_for(Mapper, "instrument_class")
+def _index_deletions(mapper: Mapper[Any], model: type) -> None:
+    """Let the rows of a deletion be found among millions that are live."""
+    table = mapper.local_table
+    if issubclass(model, SoftDeleteMixin) and isinstance(table, Table) and "deletion_id" in table.columns:
+        column = table.c.deletion_id
+        name = f"ix_{table.name}_deletion_id"
+        if not any(index.name == name for index in table.indexes):
+            Index(name, column, postgresql_where=column.is_not(None))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import Integer, event, func, text
+from sqlalchemy import Integer, Uuid, event, func, text
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import Mapped, Mapper, ORMExecuteState, Session, declared_attr, mapped_column, with_loader_criteria
 
@@ -38,10 +41,32 @@ def _touch(_mapper: Mapper[Any], _connection: Connection, target: TimestampMixin
         target.updated_at = now()
 
 
-class SoftDeleteMixin:
-    """Rows are marked as deleted, and then no ORM query sees them unless it asks with `INCLUDE_DELETED`."""
+@dataclass(frozen=True)
+class Undeletable:
+    """Rows that must not be deleted in the state that they are in, as `Undeletable(when=…, reason="is {status}")`.
 
-    deleted_at: Mapped[datetime | None] = mapped_column(UTCDateTime, sort_order=902)
+    `when` gives the condition, as SQL, for the model that it is given; `reason` goes on behind the row's name, and may
+    have its columns in braces.
+    """
+
+    when: Callable[[Any], ColumnElement[bool]]
+    reason: str
+
+
+class SoftDeleteMixin:
+    """Rows are marked as deleted, and then no ORM query sees them unless it asks with `INCLUDE_DELETED`.
+
+    `__cascades__` names the relationships whose rows are deleted and restored along with the row, `__undeletable__`
+    says which rows must not be deleted; `soft_delete.py` sees to both.
+    """
+
+    __cascades__: ClassVar[tuple[str, ...]] = ()
+    __undeletable__: ClassVar[Undeletable | None] = None
+
+    # What follows from a change depends on what was: the stored value is loaded before it is replaced.
+    deleted_at: Mapped[datetime | None] = mapped_column(UTCDateTime, sort_order=902, active_history=True)
+    deletion_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, sort_order=904)
+    """The deletion that took the row along, the same for a row and what was deleted with it; None while it is live."""
 
     @hybrid_property
     def is_deleted(self) -> bool:
@@ -54,12 +79,12 @@ class SoftDeleteMixin:
         return cls.deleted_at.is_not(None)
 
     def soft_delete(self) -> None:
-        """Mark the row as deleted; deleting twice keeps the first time. The caller's transaction saves it."""
+        """Mark the row as deleted, and when that is saved, what it cascades to; deleting twice keeps the first time."""
         if self.deleted_at is None:
             self.deleted_at = now()
 
     def restore(self) -> None:
-        """Undo `soft_delete`; a live row stays as it is."""
+        """Undo `soft_delete`, and when that is saved, what it took along; a live row stays as it is."""
         if self.deleted_at is not None:
             self.deleted_at = None
 

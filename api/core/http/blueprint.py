@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from flask_smorest.blueprint import Blueprint
@@ -32,9 +33,10 @@ class ResourceBlueprint(Blueprint):
     """List, get, create, replace, patch, delete and restore for one resource.
 
     `filters`, `sorts` and `includes` allow what goes beyond the schema's own fields; `without` leaves views out;
-    `require_if_match` answers 428 to a change that does not name the version that it is meant for. To
-    change a view, override its method in a subclass of `ResourceViews` and give it as `views`; to add one, use
-    `@blueprint.route` as in any Flask blueprint.
+    `require_if_match` answers 428 to a change that does not name the version that it is meant for. `deleted_visible`
+    tells whether `deleted=include|only` may be asked for: always, never, or as a function says in each request;
+    whoever may not has no such parameter. To change a view, override its method in a subclass of `ResourceViews` and
+    give it as `views`; to add one, use `@blueprint.route` as in any Flask blueprint.
 
         blueprint = ResourceBlueprint("tags", db, Tag, TagSchema, sorts=("name",))
     """
@@ -56,6 +58,7 @@ class ResourceBlueprint(Blueprint):
         default_sort: str = "id",
         without: Sequence[str] = (),
         require_if_match: bool = False,
+        deleted_visible: bool | Callable[[], bool] = True,
         example: dict[str, Any] | None = None,
         description: str = "",
     ) -> None:
@@ -67,6 +70,8 @@ class ResourceBlueprint(Blueprint):
         self.schema = schema
         self.service_class = service
         self.views_class = views
+        self.deleted_visible = deleted_visible if callable(deleted_visible) else lambda: deleted_visible
+        self._never_shows_deleted = deleted_visible is False
         self._collection_options = {
             "filters": filters,
             "sorts": sorts,
@@ -94,6 +99,8 @@ class ResourceBlueprint(Blueprint):
         self.collection = Collection(self.name, self.model, self.schema, **self._collection_options)  # type: ignore[arg-type]
         self.reader = Reader(self.collection)
         allowed = self.collection.allow_list(app.extensions[LIMITS])
+        if self._never_shows_deleted:
+            allowed = dataclasses.replace(allowed, deletable=False)
         app.extensions.setdefault(ALLOW_LISTS, {})[self.name] = allowed
         super().register(app, options)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from sqlalchemy import Select, delete, func, literal, select, update
 
+from api.core.database import soft_delete
 from api.core.database.mixins import INCLUDE_DELETED, SoftDeleteMixin, TimestampMixin, now
 from api.core.database.validation import check_values
 from api.core.errors import ConflictError, NotFoundError
@@ -207,7 +208,11 @@ class Repository(ReadOnlyRepository[M]):
             row.updated_at = now()
 
     def delete(self, row: M, *, hard: bool = False) -> None:
-        """Mark `row` as deleted where its model can do that; with `hard`, or where it cannot, remove it."""
+        """Mark `row` as deleted where its model can do that; with `hard`, or where it cannot, remove it.
+
+        Raises:
+            ConflictError: for a row, here or below, that must not be deleted in its state.
+        """
         if isinstance(row, SoftDeleteMixin) and not hard:
             row.soft_delete()
         else:
@@ -215,10 +220,10 @@ class Repository(ReadOnlyRepository[M]):
         self.session.flush()
 
     def restore(self, row: M) -> M:
-        """Undo a soft delete.
+        """Undo a soft delete, with all that it took along.
 
         Raises:
-            ConflictError: when its unique values have been taken in the meantime.
+            ConflictError: when unique values have been taken in the meantime, or what the row belongs to is deleted.
         """
         if isinstance(row, SoftDeleteMixin):
             row.restore()
@@ -276,9 +281,13 @@ class Repository(ReadOnlyRepository[M]):
         return self._run(statement, include_deleted=include_deleted)
 
     def delete_where(self, *conditions: ColumnElement[bool], hard: bool = False, include_deleted: bool = False) -> int:
-        """Delete all rows that meet the conditions, as `delete` does, in one statement, and return how many."""
+        """Delete all rows that meet the conditions, as `delete` does, in a few statements, and return how many.
+
+        Raises:
+            ConflictError: naming rows that must not be deleted in their state; then none is.
+        """
         if issubclass(self.model, SoftDeleteMixin) and not hard:
-            return self.update_where(*conditions, values={"deleted_at": now()})
+            return soft_delete.mark(self.session, self.model, *_some(conditions)).rows
         return self._run(delete(self.model).where(*_some(conditions)), include_deleted=include_deleted)
 
     def _set(self, row: M, values: Mapping[str, Any]) -> None:

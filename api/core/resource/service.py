@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from sqlalchemy import JSON, ForeignKey, inspect, select
 from sqlalchemy.orm import selectinload
 
+from api.core.database import soft_delete
 from api.core.database.mixins import INCLUDE_DELETED, SoftDeleteMixin
 from api.core.errors import InvalidError, PreconditionFailedError, Violation, pointer_to
 from api.core.resource.merge_patch import merged
@@ -61,24 +62,42 @@ class Service(Generic[M]):
         self.repository.touch(row)
 
     def delete(self, row: M) -> None:
-        """Delete `row`, softly where its model can."""
+        """Delete `row`, softly where its model can, and then with all that it cascades to.
+
+        Raises:
+            ConflictError: for a row, here or below, that must not be deleted in its state.
+        """
         self.repository.delete(row)
 
     def restore(self, row: M) -> M:
-        """Bring a deleted row back; a live one stays as it is."""
+        """Bring a deleted row back with what it took along; a live one stays as it is.
+
+        Raises:
+            ConflictError: when unique values have been taken in the meantime, or what the row belongs to is deleted.
+        """
         return self.repository.restore(row)
 
     def locked(self, key: Any, *, versions: Collection[int] | None = None, include_deleted: bool = False) -> M:
-        """The row with this key, locked until the transaction ends.
+        """The row with this key, locked until the transaction ends; before a deleted one, what it belongs to.
 
         Raises:
             NotFoundError: when there is none.
             PreconditionFailedError: when `versions` are given and the row's is none of them.
         """
+        if include_deleted:
+            soft_delete.lock_parents(self.session, self.model, key)
         row = self.repository.require(key, lock=True, include_deleted=include_deleted)
         if versions is not None and getattr(row, "version", None) not in versions:
             raise PreconditionFailedError
         return row
+
+    def lock_references(self, data: Mapping[str, Any]) -> None:
+        """Lock the rows that `data` refers to, before the row that is to refer to them.
+
+        A delete that cascades locks in this order, too: so the two cannot wait for each other.
+        """
+        for _, key, value in self._references(data):
+            self._is_live(key, value)
 
     def prepared(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """`data` with references turned into rows, after a check that all that it refers to is there."""
@@ -104,14 +123,19 @@ class Service(Generic[M]):
 
     def _missing_parents(self, values: Mapping[str, Any]) -> Iterator[Violation]:
         """A foreign key accepts a deleted parent; a client must not be able to refer to one."""
-        for name, column in inspect(self.model).columns.items():
-            if values.get(name) is None:
-                continue
-            for key in column.foreign_keys:
-                if not self._is_live(key, values[name]):
-                    yield Violation(
-                        f"There is no {name.removesuffix('_id')} {values[name]}.", pointer=pointer_to([name])
-                    )
+        for name, key, value in self._references(values):
+            if not self._is_live(key, value):
+                yield Violation(f"There is no {name.removesuffix('_id')} {value}.", pointer=pointer_to([name]))
+
+    def _references(self, values: Mapping[str, Any]) -> list[tuple[str, ForeignKey, Any]]:
+        """Attributes that refer to other rows, with their foreign keys, in the order in which to lock the rows."""
+        found = [
+            (name, key, values[name])
+            for name, column in inspect(self.model).columns.items()
+            if values.get(name) is not None
+            for key in column.foreign_keys
+        ]
+        return sorted(found, key=lambda reference: (reference[1].column.table.name, reference[2]))
 
     def _is_live(self, key: ForeignKey, value: Any) -> bool:
         target = key.column

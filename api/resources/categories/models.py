@@ -25,6 +25,7 @@ class Category(IntIDModel, SoftDeleteMixin, VersionMixin, HistoryMixin, db.Model
 
     __tablename__ = "categories"
     __search__ = Search("name", "description")
+    __cascades__ = ("products",)
 
     name: Mapped[str] = column(String(100), validators=[Length(min=1)])
     description: Mapped[str | None] = column(Text, validators=[Length(max=10_000)])

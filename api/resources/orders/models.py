@@ -11,7 +11,7 @@ from sqlalchemy import ForeignKey, Index, Integer, String, event, inspect, text
 from sqlalchemy.orm import Mapped, Mapper, relationship
 
 from api.core.database.history import HistoryMixin
-from api.core.database.mixins import SoftDeleteMixin, VersionMixin
+from api.core.database.mixins import SoftDeleteMixin, Undeletable, VersionMixin
 from api.core.database.model import IntIDModel, UUIDModel
 from api.core.database.types import JSONDocument, Money, column
 from api.core.errors import ConflictError, Violation
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 class Order(UUIDModel, SoftDeleteMixin, VersionMixin, HistoryMixin, db.Model):
     """What a user bought, at which prices, and how far it has come."""
 
+    OPEN = ("pending", "processing")
     STATUS_CHOICES = ("pending", "processing", "shipped", "delivered", "cancelled")
     TRANSITIONS: ClassVar[dict[str, frozenset[str]]] = {
         "pending": frozenset({"processing", "cancelled"}),
@@ -37,6 +38,9 @@ class Order(UUIDModel, SoftDeleteMixin, VersionMixin, HistoryMixin, db.Model):
     }
 
     __tablename__ = "orders"
+    __undeletable__ = Undeletable(
+        when=lambda order: order.status.in_(order.OPEN), reason="is {status} and holds stock; cancel it first"
+    )
     __table_args__ = (
         Index("ix_orders_user_id_created_at", "user_id", "created_at"),
         Index("ix_orders_status_created_at", "status", "created_at"),

@@ -15,13 +15,12 @@ from api.resources.orders.models import Order, OrderItem
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-_OPEN = frozenset({"pending", "processing"})
 _LARGEST_STOCK = 2**31 - 1
 _LARGEST_TOTAL = Decimal("99999999.99")
 
 
 class OrderService(Service[Order]):
-    """Create, change, cancel and delete orders."""
+    """Create, change and cancel orders."""
 
     def create(self, data: Mapping[str, Any]) -> Order:
         """Insert an order with its items and take them from the stock, in the caller's transaction.
@@ -49,7 +48,7 @@ class OrderService(Service[Order]):
                 total too large to store.
         """
         values = self.prepared({name: value for name, value in data.items() if name != "items"})
-        if values.get("status", "pending") in _OPEN:
+        if values.get("status", "pending") in Order.OPEN:
             raise invalid_field("status", "An order of the past is not open.")
         return self._insert(values, [OrderItem(**item) for item in data.get("items") or ()])
 
@@ -68,17 +67,6 @@ class OrderService(Service[Order]):
         if changed.status == "cancelled" and before != "cancelled":
             self._give_back(row)
         return changed
-
-    def delete(self, row: Order) -> None:
-        """Delete an order that holds no stock any more.
-
-        Raises:
-            ConflictError: for an open order, which has to be cancelled first.
-        """
-        if row.status in _OPEN:
-            detail = f"The order is {row.status} and holds stock; cancel it first."
-            raise ConflictError(detail)
-        super().delete(row)
 
     def _take(self, items: Sequence[Mapping[str, Any]]) -> dict[int, Any]:
         """Lower the stock of what `items` ask for, and return the products by id."""

@@ -34,6 +34,7 @@ class User(IntIDModel, SoftDeleteMixin, VersionMixin, HistoryMixin, db.Model):
     __tablename__ = "users"
     __search__ = Search("username", "email", language="simple")
     __unrecorded__ = ("password_hash",)
+    __cascades__ = ("orders",)
     __table_args__ = (
         Index("ix_users_email_username", "email", "username"),
         Index("ix_users_created_at", "created_at"),

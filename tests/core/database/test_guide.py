@@ -318,7 +318,7 @@ def test_bulk_delete():
 
 
 def test_soft_delete_marks_the_order():
-    order = OrderFactory()
+    order = OrderFactory(status="delivered")
     order.soft_delete()
     db.session.commit()
     assert order.is_deleted

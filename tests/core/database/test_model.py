@@ -122,4 +122,4 @@ def test_a_repr_works_when_nothing_is_loaded(session, statements):
 def test_keys_come_first_and_housekeeping_columns_last():
     names = [column.name for column in Order.__table__.columns]
     assert names[0] == "id"
-    assert names[-4:] == ["created_at", "updated_at", "deleted_at", "version"]
+    assert names[-5:] == ["created_at", "updated_at", "deleted_at", "version", "deletion_id"]

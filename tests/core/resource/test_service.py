@@ -260,7 +260,7 @@ def test_a_subclass_adds_rules_to_create_and_update(session):
 
 
 def test_keys_of_a_uuid_parent_are_checked_as_well(session):
-    order, product = OrderFactory(), ProductFactory()
+    order, product = OrderFactory(status="delivered"), ProductFactory()
     item = {"order_id": order.id, "product_id": product.id, "quantity": 1, "unit_price": 1}
     assert Service(OrderItem, session()).create(item).id
     order.soft_delete()

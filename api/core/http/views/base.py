@@ -41,8 +41,10 @@ class BaseViews:
 
     @property
     def allow_list(self) -> AllowList:
-        """What a query string may ask of this resource in the current application."""
+        """What the query string of this request may ask of this resource."""
         allowed: AllowList = current_app.extensions[ALLOW_LISTS][self.resource.name]
+        if allowed.deletable and not self.resource.deleted_visible():
+            return dataclasses.replace(allowed, deletable=False)
         return allowed
 
     def view_plan(self) -> QueryPlan:

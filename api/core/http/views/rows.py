@@ -59,14 +59,14 @@ class RowViews(BaseViews):
     def replace(self, data: Mapping[str, Any], key: Any) -> Response:
         """Replace one: what is not given gets its default."""
         complete = completed(data, self.schema(variant="replace"), self.model)
-        return self._change(key, lambda service, row: service.update(row, complete))
+        return self._change(key, complete, lambda service, row: service.update(row, complete))
 
     def patch(self, data: Mapping[str, Any] | JSONPatch, key: Any) -> Response:
         """Change the given fields of one: JSON is merged (RFC 7396), or edited by a JSON Patch (RFC 6902)."""
         if isinstance(data, JSONPatch):
             schema = self.schema(variant="patch")
-            return self._change(key, lambda service, row: service.update(row, data.changes(schema, row)))
-        return self._change(key, lambda service, row: service.merge(row, data))
+            return self._change(key, {}, lambda service, row: service.update(row, data.changes(schema, row)))
+        return self._change(key, data, lambda service, row: service.merge(row, data))
 
     def delete(self, key: Any) -> Response:
         """Delete one; where the resource can be restored, softly."""
@@ -82,8 +82,9 @@ class RowViews(BaseViews):
             service.restore(self.locked(service, key, include_deleted=True))
             return self.written(service.session, plan, key, 200)
 
-    def _change(self, key: Any, change: Callable[[Service[Any], Any], Any]) -> Response:
+    def _change(self, key: Any, data: Mapping[str, Any], change: Callable[[Service[Any], Any], Any]) -> Response:
         plan = self.written_plan()
         with self.writing() as service:
+            service.lock_references(data)
             change(service, self.locked(service, key))
             return self.written(service.session, plan, key, 200)

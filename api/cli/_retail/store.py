@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import func, select
 
 from api.core.database.mixins import INCLUDE_DELETED
+from api.core.database.outbox import unpublished
 from api.core.database.session import transaction
 from api.core.resource.service import Service
 from api.resources.categories.models import Category
@@ -138,6 +139,7 @@ class Store:
         """
         by_key = {order_key(invoice.number): invoice for invoice in invoices}
         with transaction(self.session):
+            unpublished(self.session)
             stored = self._stored(by_key)
             changed = {key for key, found in stored.items() if not found.is_same(by_key[key])}
             new = {key: invoice for key, invoice in by_key.items() if key not in stored}

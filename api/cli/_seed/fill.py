@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, scoped_session
 from api.cli._progress import no_bar
 from api.cli._seed import rows, words
 from api.cli._seed.rows import Buyer, Maker, Row, Ware
+from api.core.database.outbox import unpublished
 from api.core.database.session import transaction
 from api.core.resource.service import Service
 from api.resources.categories.models import Category
@@ -207,6 +208,7 @@ class Filler:
         What the open ones hold is taken from the stock.
         """
         with transaction(self.session):
+            unpublished(self.session)
             buyers = [Buyer(*row) for row in self._sample(_BUYERS, _BUYER_RANGE)]
             wares = [Ware(*row) for row in self._sample(_WARES, _WARE_RANGE)]
             made = self._maker.orders(numbers, count, buyers, wares)

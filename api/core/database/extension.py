@@ -19,6 +19,7 @@ from sqlalchemy import create_engine
 import api.core.database.history
 import api.core.database.idempotency
 import api.core.database.indexes
+import api.core.database.outbox
 import api.core.database.soft_delete
 import api.core.database.triggers
 import api.core.database.validation  # noqa: F401

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapped, Mapper, relationship
 from api.core.database.history import HistoryMixin
 from api.core.database.mixins import SoftDeleteMixin, Undeletable, VersionMixin
 from api.core.database.model import IntIDModel, UUIDModel
+from api.core.database.outbox import PublishedMixin
 from api.core.database.types import JSONDocument, Money, column
 from api.core.errors import ConflictError, Violation
 from api.extensions import db
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from api.resources.users.models import User
 
 
-class Order(UUIDModel, SoftDeleteMixin, VersionMixin, HistoryMixin, db.Model):
+class Order(UUIDModel, SoftDeleteMixin, VersionMixin, HistoryMixin, PublishedMixin, db.Model):
     """What a user bought, at which prices, and how far it has come."""
 
     OPEN = ("pending", "processing")

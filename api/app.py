@@ -72,6 +72,10 @@ def _limits(settings: Settings) -> Limits:
         depth_max=settings.filter_depth_max,
         list_max=settings.filter_list_max,
         include_depth_max=settings.include_depth_max,
+        groups=settings.group_limit_default,
+        groups_max=settings.group_limit_max,
+        group_keys_max=settings.group_keys_max,
+        results_max=settings.group_results_max,
     )
 
 

@@ -79,6 +79,10 @@ class Settings:
     filter_depth_max: int = 4
     filter_list_max: int = 100
     include_depth_max: int = 3
+    group_limit_default: int = 100
+    group_limit_max: int = 1000
+    group_keys_max: int = 5
+    group_results_max: int = 10
 
     @property
     def is_production(self) -> bool:
@@ -172,6 +176,11 @@ def _read(env: Env) -> dict[str, Any]:
         "filter_depth_max": env.int("FILTER_DEPTH_MAX", Settings.filter_depth_max, validate=positive),
         "filter_list_max": env.int("FILTER_LIST_MAX", Settings.filter_list_max, validate=positive),
         "include_depth_max": env.int("INCLUDE_DEPTH_MAX", Settings.include_depth_max, validate=positive),
+        "group_limit_default": env.int("GROUP_LIMIT_DEFAULT", Settings.group_limit_default, validate=positive),
+        "group_limit_max": env.int("GROUP_LIMIT_MAX", Settings.group_limit_max, validate=positive),
+        # Keys and results together are arguments of one function, of which PostgreSQL takes at most 100.
+        "group_keys_max": env.int("GROUP_KEYS_MAX", Settings.group_keys_max, validate=validate.Range(1, 32)),
+        "group_results_max": env.int("GROUP_RESULTS_MAX", Settings.group_results_max, validate=validate.Range(1, 64)),
     }
 
 
@@ -220,6 +229,12 @@ def _check(settings: Settings) -> None:
         message = (
             f"PAGE_SIZE_DEFAULT ({settings.page_size_default}) is above PAGE_SIZE_MAX ({settings.page_size_max}); "
             "it must be at most that"
+        )
+        raise ConfigurationError(message)
+    if settings.group_limit_default > settings.group_limit_max:
+        message = (
+            f"GROUP_LIMIT_DEFAULT ({settings.group_limit_default}) is above GROUP_LIMIT_MAX "
+            f"({settings.group_limit_max}); it must be at most that"
         )
         raise ConfigurationError(message)
     if settings.is_production:

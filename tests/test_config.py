@@ -55,6 +55,10 @@ VARIABLES = [
     ("FILTER_DEPTH_MAX", "2", "filter_depth_max", 2),
     ("FILTER_LIST_MAX", "10", "filter_list_max", 10),
     ("INCLUDE_DEPTH_MAX", "1", "include_depth_max", 1),
+    ("GROUP_LIMIT_DEFAULT", "7", "group_limit_default", 7),
+    ("GROUP_LIMIT_MAX", "200", "group_limit_max", 200),
+    ("GROUP_KEYS_MAX", "2", "group_keys_max", 2),
+    ("GROUP_RESULTS_MAX", "3", "group_results_max", 3),
 ]
 
 
@@ -141,6 +145,9 @@ def test_every_setting_has_a_variable():
         ("MAX_CONTENT_LENGTH", "1 MB", "Not a valid integer."),
         ("PAGE_SIZE_MAX", "0", "Must be greater than or equal to 1."),
         ("PAGE_SIZE_DEFAULT", "101", "PAGE_SIZE_MAX (100)"),
+        ("GROUP_LIMIT_DEFAULT", "1001", "GROUP_LIMIT_MAX (1000)"),
+        ("GROUP_KEYS_MAX", "33", "Must be greater than or equal to 1 and less than or equal to 32."),
+        ("GROUP_RESULTS_MAX", "65", "Must be greater than or equal to 1 and less than or equal to 64."),
     ],
 )
 def test_a_wrong_value_names_its_variable_and_what_is_valid(name, text, valid):

@@ -15,6 +15,7 @@ from api.core.http import fields
 from api.core.http.error_handlers import PROBLEM_TYPE
 from api.core.http.keys import KeyConverter, key_schema
 from api.core.http.schema import BaseSchema, ProblemSchema
+from api.core.query.aggregate_params import FUNCTIONS, possible_fields
 from api.core.query.allowlist import Kind
 from api.core.query.params import COUNTS, DELETED_MODES
 
@@ -49,6 +50,14 @@ _LIST_OPERATORS = {
     "in": "Any of these values",
     "not_in": "None of these values",
     "between": "From the first to the second",
+}
+_FUNCTIONS = {
+    "count": "Number of rows (`*`), or of those with a value",
+    "sum": "Sum",
+    "avg": "Average; of money rounded to its decimals",
+    "min": "Smallest value",
+    "max": "Largest value",
+    "count_distinct": "Number of different values",
 }
 _MEANINGS = {
     "eq": "Equal to",
@@ -154,9 +163,7 @@ def view_parameters(allowed: AllowList) -> Iterator[dict[str, Any]]:
     yield _query("fields", {"type": "string"}, f"Only these fields, of: {fields}.", example="id")
     if allowed.includes:
         yield _query("include", {"type": "string"}, f"Embed relations, of: {', '.join(sorted(allowed.includes))}.")
-    if allowed.deletable:
-        schema = {"type": "string", "enum": list(DELETED_MODES), "default": "exclude"}
-        yield _query("deleted", schema, "Whether to show deleted rows.")
+    yield from _deleted_parameter(allowed, "Whether to show deleted rows.")
 
 
 def list_parameters(allowed: AllowList) -> Iterator[dict[str, Any]]:
@@ -173,15 +180,47 @@ def list_parameters(allowed: AllowList) -> Iterator[dict[str, Any]]:
     yield _query("count", {"type": "string", "enum": list(COUNTS), "default": "none"}, "Add the `total`.")
     orders = ", ".join(sorted([*allowed.sorts, *(f"{name}.<key>" for name in allowed.sort_documents)]))
     yield _query("sort", {"type": "string"}, f"Order by these, descending with a minus sign: {orders}.", example="-id")
+    yield from view_parameters(allowed)
+    yield from filter_parameters(allowed)
+
+
+def aggregate_parameters(allowed: AllowList) -> Iterator[dict[str, Any]]:
+    """Parameters of an aggregation: keys, results, order, and the filters of a list."""
+    limits = allowed.limits
+    text = {"type": "string"}
+    keys = f"Group by these, at most {limits.group_keys_max}: {', '.join(possible_fields(allowed))}"
+    yield _query("group_by", text, f"{keys}; times also by unit, as in `created_at.month`.")
+    for function in FUNCTIONS:
+        fields = possible_fields(allowed, function)
+        of = ", ".join(["*", *fields] if function == "count" else fields)
+        yield _query(function, text, f"{_FUNCTIONS[function]}, of: {of}.")
+    yield _query("having", text, "Conditions on results: `count__gt=1,sum_id__lt=9`, with `and`, `or` and `not`.")
+    yield _query("sort", text, "Order by these keys and results, descending with a minus sign; else by the keys.")
+    size = {"type": "integer", "minimum": 1, "maximum": limits.groups_max, "default": limits.groups}
+    yield _query("limit", size, "How many groups to answer with.")
+    skipped = {"type": "integer", "minimum": 0, "maximum": limits.offset_max, "default": 0}
+    yield _query("offset", skipped, "How many groups to skip.")
+    yield from _deleted_parameter(allowed, "Whether deleted rows count.")
+    yield from filter_parameters(allowed)
+
+
+def _deleted_parameter(allowed: AllowList, description: str) -> Iterator[dict[str, Any]]:
+    if allowed.deletable:
+        yield _query(
+            "deleted", {"type": "string", "enum": list(DELETED_MODES), "default": DELETED_MODES[0]}, description
+        )
+
+
+def filter_parameters(allowed: AllowList) -> Iterator[dict[str, Any]]:
+    """Groups of conditions, and a filter for every field and operator."""
     yield _query("or", {"type": "string"}, "Any of these conditions: `(id=1,id=2)`; nests with `and` and `not`.")
     yield _query("and", {"type": "string"}, "All of these conditions.")
     yield _query("not", {"type": "string"}, "Rows for which these conditions do not all hold.")
-    yield from view_parameters(allowed)
     for rule in allowed.filters.values():
-        yield from _filter_parameters(rule)
+        yield from _filters_of(rule)
 
 
-def _filter_parameters(rule: FieldRule) -> Iterator[dict[str, Any]]:
+def _filters_of(rule: FieldRule) -> Iterator[dict[str, Any]]:
     for operator in rule.operators:
         name = rule.name if operator == "eq" else f"{rule.name}__{operator}"
         yield _query(name, _operand(rule, operator), f"{_LIST_OPERATORS.get(operator) or _MEANINGS[operator]}.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from api.core.query.allowlist import Limits
     from api.core.query.cursor import CursorCodec
     from api.core.query.plan import Position, QueryPlan
-    from api.core.query.read import Row, Rows
+    from api.core.query.read import Groups, Row, Rows
 
 _PLACE_PARAMETERS = frozenset({"cursor", "page"})
 
@@ -57,6 +57,11 @@ def page_response(
     if links:
         response.headers["Link"] = ", ".join(links)
     return response
+
+
+def groups_response(groups: Groups) -> Response:
+    """The groups of an aggregation, and whether there are more."""
+    return Response(f'{{"groups":{groups.items},"more":{str(groups.more).lower()}}}', mimetype=JSON_TYPE)
 
 
 def _neighbours(

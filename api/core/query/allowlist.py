@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -45,13 +45,17 @@ JSON_PATH_OPERATORS = (*_ORDERED, "like", "ilike", "icontains", "startswith", "i
 
 @dataclass(frozen=True, slots=True)
 class FieldRule:
-    """A field that may be filtered by. `minimum` and `maximum` are what its column can hold."""
+    """A field that may be compared. `minimum` and `maximum` are what its column can hold.
+
+    `many` are the relations up to the last one on the way to the field of which a row has many rows.
+    """
 
     name: str
     kind: Kind
     nullable: bool
     minimum: int | None = None
     maximum: int | None = None
+    many: str = ""
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -81,6 +85,10 @@ class Limits:
     depth_max: int = 4
     list_max: int = 100
     include_depth_max: int = 3
+    groups: int = 100
+    groups_max: int = 1000
+    group_keys_max: int = 5
+    results_max: int = 10
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,8 @@ class AllowList:
     """Those of `fields` that are JSON documents, of which parts can be shown."""
     sort_documents: frozenset[str] = frozenset()
     """JSON documents that can be sorted by what they have at a path."""
+    comparable: Mapping[str, FieldRule] = field(default_factory=dict)
+    """Fields that rows can be grouped by, and results be made of."""
 
     @cached_property
     def filter_documents(self) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property, lru_cache
@@ -85,6 +86,8 @@ class Collection:
         self._default_sort = Sort(tuple(default_sort.removeprefix("-").split(".")), default_sort.startswith("-"))
         self._schema_of = lru_cache(SCHEMAS_KEPT)(self._make_schema)
         self._attributes: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._fields: dict[tuple[str, ...], fields.Field[Any]] = {}
+        self.comparable: dict[str, FieldRule] = {}
         self._check_forms()
         self._filters = self._filter_rules(filters)
         self._sort_documents = frozenset(name for name in sorts if self._declared(name).kind is Kind.JSON)
@@ -102,6 +105,7 @@ class Collection:
             deletable=soft_deletable(self.model),
             documents=self._documents,
             sort_documents=self._sort_documents,
+            comparable=self.comparable,
             limits=limits,
         )
 
@@ -118,6 +122,10 @@ class Collection:
     def attributes_of(self, path: tuple[str, ...]) -> tuple[str, ...]:
         """The attributes that the names in the path of a filter or sort key stand for."""
         return self._attributes[path]
+
+    def field_of(self, path: tuple[str, ...]) -> fields.Field[Any]:
+        """The schema's field at the path of a filter or sort key."""
+        return self._fields[path]
 
     # -- the declaration ------------------------------------------------------------------------------------------
 
@@ -146,10 +154,14 @@ class Collection:
         if field is None or is_embed(field):
             raise _not_public(schema, last)
         self._attributes[*relations, last] = tuple(attribute_of(step) for step in (*way, field))
+        self._fields[*relations, last] = field
         rule = _rule(name, field, model, nullable_above=bool(relations))
         if rule is None:
             message = f"{self.name}: {name!r} is a {type(field).__name__}, which cannot be compared"
             raise ValueError(message)
+        many = [number for number, step in enumerate(way, start=1) if getattr(step, "many", False)]
+        rule = replace(rule, many=".".join(relations[: many[-1]]) if many else "")
+        self.comparable[name] = rule
         return rule
 
     def _filter_rules(self, declared: Sequence[str]) -> dict[str, FieldRule]:

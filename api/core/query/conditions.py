@@ -48,17 +48,24 @@ _TEXT_OPERATORS = frozenset({"like", "ilike", "icontains", "startswith"})
 
 
 class Conditions:
-    """Writes conditions in the order of the plan, so that the n-th value is bound as `pN`.
+    """Writes conditions in the order of the plan, so that the n-th value is bound as `pN` (or with another letter).
 
     A condition on related rows holds where one of them meets it. What denies a condition (`ne`, `not_in`, `is_null`)
     holds wherever that condition does not: for NULL, and for a row without related rows, too.
     """
 
-    def __init__(self, model: type, entity: Any, attributes_of: Callable[[tuple[str, ...]], tuple[str, ...]]) -> None:
-        """Conditions on rows of `entity`, which is `model` or an alias of it.
+    def __init__(
+        self,
+        model: type,
+        entity: Any,
+        attributes_of: Callable[[tuple[str, ...]], tuple[str, ...]],
+        letter: str = "p",
+    ) -> None:
+        """Conditions on rows of `entity`, which is `model` or has its attributes.
 
-        `attributes_of` tells which attributes the names of a path stand for.
+        `attributes_of` tells which attributes the names of a path stand for; `letter` is what parameters begin with.
         """
+        self._letter = letter
         self._model = model
         self._entity = entity
         self._attributes_of = attributes_of
@@ -151,7 +158,7 @@ class Conditions:
         return listed.is_not(true()) if item.operator == "not_in" else listed
 
     def _bind(self, type_: Any) -> Any:
-        name = f"p{self._count}"
+        name = f"{self._letter}{self._count}"
         self._count += 1
         return bindparam(name, type_=type_)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from api.core.query.problems import ProblemError
+from api.core.query.problems import ProblemError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Container, Hashable, Iterable, Iterator
@@ -34,10 +34,13 @@ def split_path(name: str, documents: Container[str]) -> tuple[str, tuple[str, ..
     return None
 
 
-def like_paths(name: str, documents: Iterable[str]) -> list[str]:
-    """What `name` may have been meant to be: the path in it, into each of `documents`."""
-    keys = [key for key in name.split(".")[1:] if key] or ["key"]
-    return [".".join([document, *keys]) for document in documents]
+def like_paths(name: str, documents: Iterable[str]) -> Iterator[str]:
+    """What `name` may have been meant to be: a path into those of `documents` that its beginning is like."""
+    parts = name.split(".")
+    for document in documents:
+        length = document.count(".") + 1
+        if nearest(".".join(parts[:length]), [document]):
+            yield ".".join([document, *([key for key in parts[length:] if key] or ["key"])])
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from api.core.query import values
 from api.core.query.allowlist import JSON_PATH_OPERATORS, AllowList, FieldRule
 from api.core.query.documents import split_path
-from api.core.query.grammar import GROUP_NAMES, GrammarError, Member, parse_group, split_list
+from api.core.query.grammar import GROUP_NAMES, GrammarError, Member, parse_group, parse_members, split_list
 from api.core.query.plan import Condition, Filter, Group, GroupKind
 from api.core.query.problems import ProblemError, Problems, nearest, not_there, shortened
 
@@ -48,6 +48,12 @@ class FilterParser:
     def conditions(self, pairs: Iterable[tuple[str, str]]) -> tuple[Condition, ...]:
         """The conditions that `pairs` set, in an order of their own: how a client orders them means nothing."""
         return tuple(sorted(self._members(pairs, parameter=None), key=repr))
+
+    def members(self, parameter: str, text: str) -> tuple[Condition, ...]:
+        """The conditions that `text`, the value of `parameter`, lists with commas between them, bracketed or not."""
+        depth_max = self._allowed.limits.depth_max
+        members = self._problems.attempt(parameter, lambda: parse_members(text, depth_max)) or ()
+        return tuple(sorted(self._members(((item.name, item.value) for item in members), parameter), key=repr))
 
     def _members(self, pairs: Iterable[tuple[str, Any]], parameter: str | None) -> list[Condition]:
         found = (self._condition(name, value, parameter or name) for name, value in pairs)

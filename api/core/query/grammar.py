@@ -53,6 +53,21 @@ def parse_group(text: str, depth_max: int) -> tuple[Member, ...]:
     return members
 
 
+def parse_members(text: str, depth_max: int) -> tuple[Member, ...]:
+    """The members of `name=value,…`, which may have brackets around them.
+
+    Raises:
+        GrammarError: naming the position, or saying that it nests deeper than `depth_max` groups.
+    """
+    if text.startswith("("):
+        return parse_group(text, depth_max)
+    reader = _Reader(text, depth_max)
+    members = reader.members(0)
+    if not reader.at_end:
+        raise reader.error("','")
+    return members
+
+
 class _Reader:
     """Reads a text from left to right."""
 
@@ -80,11 +95,15 @@ class _Reader:
             raise GrammarError(message)
         if not self.take("("):
             raise self.error("'('")
+        members = self.members(depth)
+        if not self.take(")"):
+            raise self.error("',' or ')'")
+        return members
+
+    def members(self, depth: int) -> tuple[Member, ...]:
         members = [self._member(depth)]
         while self.take(","):
             members.append(self._member(depth))
-        if not self.take(")"):
-            raise self.error("',' or ')'")
         return tuple(members)
 
     def value(self, stops: str) -> str:

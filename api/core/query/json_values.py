@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, bindparam, case, cast, func, literal_column, or_
+from sqlalchemy import ColumnElement, Numeric, Text, bindparam, case, cast, func, literal_column, or_
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 SORTED_LENGTH = 200
@@ -29,3 +29,9 @@ def sortable_at(document: Any, parameter: str) -> ColumnElement[Any]:
     text = func.to_jsonb(func.left(value.op("#>>", return_type=Text())(_ROOT), SORTED_LENGTH))
     kind = func.jsonb_typeof(value)
     return case((kind == "string", text), (or_(kind == "number", kind == "boolean"), value))
+
+
+def number_at(document: Any, parameter: str) -> ColumnElement[Any]:
+    """The number at the path; NULL for all else."""
+    value = value_at(document, parameter)
+    return case((func.jsonb_typeof(value) == "number", cast(value, Numeric)))

@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from api.core.query.aggregate_statement import AggregateCache
 from api.core.query.plan import Position
 from api.core.query.statement import COUNTED, StatementCache
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from api.core.query.aggregate_plan import AggregatePlan
     from api.core.query.collection import Collection
     from api.core.query.plan import Page, QueryPlan
 
@@ -41,6 +43,14 @@ class Rows:
     total: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Groups as a JSON array, and whether there are more of them."""
+
+    items: str
+    more: bool
+
+
 class Reader:
     """Reads of one collection."""
 
@@ -48,6 +58,7 @@ class Reader:
         """Write the largest statement at once, so that a mistake in a declaration shows at the start."""
         self._statements = StatementCache(collection)
         self._statements.statement(collection.everything())
+        self._aggregates = AggregateCache(collection)
 
     def row(self, connection: Connection, plan: QueryPlan, key: Any, known: Versions[int] = ()) -> Row | None:
         """The row whose primary key is `key`, or None; without its JSON where its version is one of `known`."""
@@ -72,6 +83,12 @@ class Reader:
         """
         found = self._execute(connection, plan, values, condition)
         return None if found is None or plan.page is None else _rows(plan.page, found)
+
+    def groups(self, connection: Connection, plan: AggregatePlan) -> Groups:
+        """The groups that `plan` asks for."""
+        statement = self._aggregates.statement(plan)
+        found = connection.exec_driver_sql(statement.text, {**statement.constants, **plan.binds()}).one()
+        return Groups(found.groups, found.more)
 
     def _execute(
         self, connection: Connection, plan: QueryPlan, values: dict[str, Any], condition: str | None = None

@@ -7,6 +7,8 @@ import logging
 import pytest
 import structlog
 
+from tests.core.query.conftest import resources as resources
+
 
 @pytest.fixture(autouse=True)
 def logging_as_before():

@@ -51,7 +51,7 @@ def test_every_operation_of_the_api_has_a_summary_a_tag_and_a_name_of_its_own(do
     api = [operation for path, _, operation in operations(document) if path.startswith(f"{PREFIX}/")]
     assert all(operation["summary"] and operation["tags"] for operation in api)
     names = [operation["operationId"] for operation in api]
-    assert len(names) == len(set(names)) >= 7 * len(CASES)
+    assert len(names) == len(set(names)) >= 8 * len(CASES)
 
 
 def test_every_reference_leads_somewhere(document):
@@ -86,6 +86,7 @@ def test_every_error_is_documented_as_a_problem(document):
     [
         ("", "get", {"200", "400", "503"}),
         ("", "post", {"201", "400", "409", "413", "415", "422", "503"}),
+        ("/aggregate", "get", {"200", "400", "503"}),
         ("/{id}", "get", {"200", "304", "400", "404", "503"}),
         ("/{id}", "put", {"200", "400", "404", "409", "412", "413", "415", "422", "503"}),
         ("/{id}", "patch", {"200", "400", "404", "409", "412", "413", "415", "422", "503"}),
@@ -130,6 +131,25 @@ def test_every_parameter_of_a_list_is_accepted_with_a_value_of_its_type(client, 
             value = parameter["description"].rpartition(" of: ")[2].rstrip(".").replace(" ", "")
         response = client.get(case.path, query_string={name: value})
         assert response.status_code == 200, (name, value, response.text)
+
+
+def test_every_parameter_of_an_aggregation_is_accepted_with_a_value_of_its_type(client, document, case):
+    listed = {item["name"] for item in document["paths"][case.path]["get"]["parameters"]}
+    parameters = document["paths"][f"{case.path}/aggregate"]["get"]["parameters"]
+    own = [item for item in parameters if item["name"] not in listed - {"sort", "limit", "count", "deleted"}]
+    assert {item["name"] for item in own} >= {"group_by", "sum", "avg", "min", "max", "count_distinct", "having"}
+    for parameter in own:
+        fields = parameter["description"].rpartition(" of: ")[2].rstrip(".").replace("<key>", "key").split(", ")
+        values = {"group_by": ["created_at.month"], "having": ["count__gt=1"], "sort": ["-count"]}
+        schema = parameter["schema"]
+        fixed = (
+            values.get(parameter["name"])
+            or schema.get("enum")
+            or ([schema["minimum"]] if "minimum" in schema else fields)
+        )
+        for value in fixed:
+            response = client.get(f"{case.path}/aggregate", query_string={parameter["name"]: value})
+            assert response.status_code == 200, (parameter["name"], value, response.text)
 
 
 def test_a_filter_for_each_public_field_and_none_for_a_hidden_one(document, case):

@@ -68,6 +68,7 @@ documents = st.dictionaries(
 
 _PLAIN = {
     sa.Boolean: st.booleans(),
+    sa.LargeBinary: st.binary(max_size=8),
     sa.Uuid: st.uuids(),
     sa.JSON: documents,
     sa.Date: days,

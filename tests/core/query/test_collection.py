@@ -63,8 +63,14 @@ def test_an_embed_allows_those_that_lead_to_it_and_the_fields_of_all_of_them():
         ("token", FieldRule("token", Kind.UUID, nullable=True)),
         ("flag", FieldRule("flag", Kind.BOOLEAN, nullable=True)),
         ("document", FieldRule("document", Kind.JSON, nullable=True)),
-        ("parts.id", FieldRule("parts.id", Kind.INTEGER, nullable=True, minimum=-(2**63), maximum=2**63 - 1)),
-        ("parts.size", FieldRule("parts.size", Kind.INTEGER, nullable=True, minimum=-(2**31), maximum=2**31 - 1)),
+        (
+            "parts.id",
+            FieldRule("parts.id", Kind.INTEGER, nullable=True, minimum=-(2**63), maximum=2**63 - 1, many="parts"),
+        ),
+        (
+            "parts.size",
+            FieldRule("parts.size", Kind.INTEGER, nullable=True, minimum=-(2**31), maximum=2**31 - 1, many="parts"),
+        ),
     ],
 )
 def test_a_field_is_compared_as_its_column_is(name, rule):

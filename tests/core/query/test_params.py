@@ -243,8 +243,8 @@ def test_a_single_row_is_shown_with_fields_and_embeds():
             "fields",
             "password",
             (
-                "There is no field 'password'; possible: category.metadata, category.metadata.key, category.name, "
-                "category.parent.name, id, metadata, metadata.key, name."
+                "There is no field 'password'; possible: category.metadata, category.name, category.parent.name, "
+                "id, metadata, name."
             ),
         ),
         ("fields", "category.name", "'category.name' needs include=category."),

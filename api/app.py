@@ -76,6 +76,9 @@ def _limits(settings: Settings) -> Limits:
         groups_max=settings.group_limit_max,
         group_keys_max=settings.group_keys_max,
         results_max=settings.group_results_max,
+        bulk_items_max=settings.bulk_items_max,
+        affected_default=settings.bulk_affected_default,
+        affected_max=settings.bulk_affected_max,
     )
 
 

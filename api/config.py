@@ -83,6 +83,9 @@ class Settings:
     group_limit_max: int = 1000
     group_keys_max: int = 5
     group_results_max: int = 10
+    bulk_items_max: int = 1000
+    bulk_affected_default: int = 100
+    bulk_affected_max: int = 10_000
 
     @property
     def is_production(self) -> bool:
@@ -181,6 +184,9 @@ def _read(env: Env) -> dict[str, Any]:
         # Keys and results together are arguments of one function, of which PostgreSQL takes at most 100.
         "group_keys_max": env.int("GROUP_KEYS_MAX", Settings.group_keys_max, validate=validate.Range(1, 32)),
         "group_results_max": env.int("GROUP_RESULTS_MAX", Settings.group_results_max, validate=validate.Range(1, 64)),
+        "bulk_items_max": env.int("BULK_ITEMS_MAX", Settings.bulk_items_max, validate=positive),
+        "bulk_affected_default": env.int("BULK_AFFECTED_DEFAULT", Settings.bulk_affected_default, validate=positive),
+        "bulk_affected_max": env.int("BULK_AFFECTED_MAX", Settings.bulk_affected_max, validate=positive),
     }
 
 
@@ -225,18 +231,16 @@ def checked_database_url(value: str, variable: str = "DATABASE_URL") -> str:
 
 def _check(settings: Settings) -> None:
     """Rules that span several settings."""
-    if settings.page_size_default > settings.page_size_max:
-        message = (
-            f"PAGE_SIZE_DEFAULT ({settings.page_size_default}) is above PAGE_SIZE_MAX ({settings.page_size_max}); "
-            "it must be at most that"
-        )
-        raise ConfigurationError(message)
-    if settings.group_limit_default > settings.group_limit_max:
-        message = (
-            f"GROUP_LIMIT_DEFAULT ({settings.group_limit_default}) is above GROUP_LIMIT_MAX "
-            f"({settings.group_limit_max}); it must be at most that"
-        )
-        raise ConfigurationError(message)
+    for default, most in (
+        ("page_size_default", "page_size_max"),
+        ("group_limit_default", "group_limit_max"),
+        ("bulk_affected_default", "bulk_affected_max"),
+    ):
+        usual, limit = getattr(settings, default), getattr(settings, most)
+        if usual > limit:
+            raise ConfigurationError(
+                f"{default.upper()} ({usual}) is above {most.upper()} ({limit}); it must be at most that"
+            )
     if settings.is_production:
         _refuse_development_secrets(settings)
 

@@ -59,6 +59,9 @@ VARIABLES = [
     ("GROUP_LIMIT_MAX", "200", "group_limit_max", 200),
     ("GROUP_KEYS_MAX", "2", "group_keys_max", 2),
     ("GROUP_RESULTS_MAX", "3", "group_results_max", 3),
+    ("BULK_ITEMS_MAX", "10", "bulk_items_max", 10),
+    ("BULK_AFFECTED_DEFAULT", "10", "bulk_affected_default", 10),
+    ("BULK_AFFECTED_MAX", "500", "bulk_affected_max", 500),
 ]
 
 

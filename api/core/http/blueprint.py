@@ -80,9 +80,15 @@ class ResourceBlueprint(Blueprint):
         }
         self.example = example
         self.require_if_match = require_if_match
-        self._routes = [route for route in ROUTES if route.view not in without and route.possible(model)]
+        self._routes = [
+            route for route in ROUTES if not {route.view, route.needs} & set(without) and route.possible(model)
+        ]
         self._prepare_doc_cbks.append(document_write)  # type: ignore[arg-type]  # whose type is that of its last one
         self._add_views()
+
+    def has_view(self, name: str) -> bool:
+        """Whether the resource has this generic view."""
+        return any(route.view == name for route in self._routes)
 
     def add_url_rule(  # type: ignore[override]  # Flask-smorest's own signature, by keyword
         self, rule: str, endpoint: str | None = None, view_func: Any = None, **options: Any

@@ -12,6 +12,7 @@ from marshmallow import validate
 
 from api.core.database.json_schema import JSONSchema
 from api.core.http import fields
+from api.core.http.bulk_schema import JudgedItem
 from api.core.http.error_handlers import PROBLEM_TYPE
 from api.core.http.keys import KeyConverter, key_schema
 from api.core.http.schema import BaseSchema, ProblemSchema
@@ -129,6 +130,7 @@ def create_api(app: Flask) -> Api:
     if plugin.converter is not None:
         plugin.converter.add_attribute_function(_string_rules)
         plugin.converter.add_attribute_function(_document_rules)
+        plugin.converter.add_attribute_function(_judged_item)
     return api
 
 
@@ -137,6 +139,16 @@ def _component_name(schema: Any) -> str:
     if isinstance(instance, BaseSchema):
         return instance.component_name(instance.variant)
     return type(instance).__name__.removesuffix("Schema")
+
+
+def _judged_item(converter: Any, field: ma_fields.Field[Any], **_: Any) -> dict[str, Any]:
+    """An item of a list that is taken whatever it holds, and then judged by a schema."""
+    if not isinstance(field, JudgedItem):
+        return {}
+    any_object = {"type": "object"}
+    return (
+        any_object if field.schema is None else {"anyOf": [converter.resolve_nested_schema(field.schema), any_object]}
+    )
 
 
 def _string_rules(_converter: Any, field: ma_fields.Field[Any], **_: Any) -> dict[str, Any]:

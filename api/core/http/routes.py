@@ -24,7 +24,7 @@ class Route:
 
     `view` is its name in `ResourceViews`; `path` goes on behind the resource's, with `{key}` for the key of a row.
     `document` adds what the view takes as its body and what it answers, `parameters` is what it takes besides.
-    `possible` tells whether a model can have it.
+    `possible` tells whether a model can have it. It is left out along with the view that it `needs`.
     """
 
     view: str
@@ -34,6 +34,7 @@ class Route:
     document: Callable[[ResourceBlueprint, View], View]
     parameters: Callable[[AllowList], list[dict[str, Any]]]
     possible: Callable[[type], bool] = _always
+    needs: str = ""
 
     def heading(self, one: str, plural: str) -> str:
         """The summary, with the resource's names in it."""

@@ -89,6 +89,9 @@ class Limits:
     groups_max: int = 1000
     group_keys_max: int = 5
     results_max: int = 10
+    bulk_items_max: int = 1000
+    affected_default: int = 100
+    affected_max: int = 10_000
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from sqlalchemy import Select, delete, func, literal, select, update
@@ -143,6 +143,8 @@ class ReadOnlyRepository(Generic[M]):
 class Repository(ReadOnlyRepository[M]):
     """`Repository(Product)`: rows of a model, to read and to write. Nothing is committed here."""
 
+    _defers = False
+
     def get(self, key: Any, *, lock: bool = False, include_deleted: bool = False) -> M | None:
         """The row with this primary key, or None. `lock` keeps others from changing it until the transaction ends."""
         if not lock:
@@ -180,14 +182,14 @@ class Repository(ReadOnlyRepository[M]):
     def add(self, row: M) -> M:
         """Insert `row`; its key and defaults are known afterwards."""
         self.session.add(row)
-        self.session.flush()
+        self._flush()
         return row
 
     def add_many(self, rows: Iterable[M]) -> Sequence[M]:
         """Insert all `rows` in as few statements as the database allows."""
         added = [*rows]
         self.session.add_all(added)
-        self.session.flush()
+        self._flush()
         return added
 
     def update(self, row: M, values: Mapping[str, Any]) -> M:
@@ -199,7 +201,7 @@ class Repository(ReadOnlyRepository[M]):
         """
         check_names(self.model, values)
         self._set(row, values)
-        self.session.flush()
+        self._flush()
         return row
 
     def touch(self, row: M) -> None:
@@ -217,7 +219,7 @@ class Repository(ReadOnlyRepository[M]):
             row.soft_delete()
         else:
             self.session.delete(row)
-        self.session.flush()
+        self._flush()
 
     def restore(self, row: M) -> M:
         """Undo a soft delete, with all that it took along.
@@ -227,8 +229,21 @@ class Repository(ReadOnlyRepository[M]):
         """
         if isinstance(row, SoftDeleteMixin):
             row.restore()
-            self.session.flush()
+            self._flush()
         return row
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Leave it to the caller to flush what the methods for single rows write in the block."""
+        self._defers = True
+        try:
+            yield
+        finally:
+            self._defers = False
+
+    def _flush(self) -> None:
+        if not self._defers:
+            self.session.flush()
 
     # -- sets of rows ---------------------------------------------------------------------------------------------
 

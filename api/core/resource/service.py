@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from sqlalchemy import JSON, ForeignKey, inspect, select
+from sqlalchemy import JSON, inspect, select
 from sqlalchemy.orm import selectinload
 
 from api.core.database import soft_delete
-from api.core.database.mixins import INCLUDE_DELETED, SoftDeleteMixin
-from api.core.errors import InvalidError, PreconditionFailedError, Violation, pointer_to
+from api.core.database.mixins import INCLUDE_DELETED
+from api.core.database.session import transaction
+from api.core.errors import PreconditionFailedError
+from api.core.resource import upsert
 from api.core.resource.merge_patch import merged
+from api.core.resource.references import References
 from api.core.resource.repository import Repository
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy.orm import Session
+
+    from api.core.resource.unique import ModelKey
+    from api.core.resource.upsert import Upserted
 
 M = TypeVar("M")
 
@@ -27,11 +34,17 @@ class Service(Generic[M]):
     `references` tells which input fields hold keys of which relationship, such as `{"tag_ids": "tags"}`.
     """
 
+    saves_together: ClassVar[bool] = False
+    """Set it in a subclass whose own `create`, `update` and `delete` need no row to be flushed: then the rows of a list
+    are saved at once. Where a method is not the subclass's own, they are anyway."""
+
     def __init__(self, model: type[M], session: Session, references: Mapping[str, str] | None = None) -> None:
         self.model = model
         self.session = session
         self.references = dict(references or {})
         self.repository: Repository[M] = Repository(model, session)
+        self._refers_to = References(model, session, self.references)
+        self._is_acquainted = False
 
     def create(self, data: Mapping[str, Any]) -> M:
         """Insert a row made of `data`.
@@ -45,7 +58,9 @@ class Service(Generic[M]):
     def update(self, row: M, data: Mapping[str, Any]) -> M:
         """Change the attributes of `row` that `data` names; raises as `create` does."""
         values = self.prepared(data)
-        self._load(row, [name for name in self.references.values() if name in values])
+        names = [name for name in self.references.values() if name in values]
+        if not self._is_acquainted or not inspect(row).unloaded.isdisjoint(names):
+            self._load([row], names)
         return self.repository.update(row, values)
 
     def merge(self, row: M, data: Mapping[str, Any]) -> M:
@@ -91,70 +106,110 @@ class Service(Generic[M]):
             raise PreconditionFailedError
         return row
 
-    def lock_references(self, data: Mapping[str, Any]) -> None:
-        """Lock the rows that `data` refers to, before the row that is to refer to them.
+    def lock_references(self, *items: Mapping[str, Any]) -> None:
+        """Lock the rows that `items` refer to, before the rows that are to refer to them.
 
         A delete that cascades locks in this order, too: so the two cannot wait for each other.
         """
-        for _, key, value in self._references(data):
-            self._is_live(key, value)
+        self._refers_to.lock(items)
 
     def prepared(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """`data` with references turned into rows, after a check that all that it refers to is there."""
-        values = dict(data)
-        violations = [*self._missing_parents(values)]
-        for field, relationship in self.references.items():
-            if field in values:
-                rows, missing = self._related(field, relationship, values.pop(field))
-                values[relationship] = rows
-                violations += missing
-        if violations:
-            raise InvalidError(violations=violations)
-        return values
+        return self._refers_to.resolved(data)
 
-    def _load(self, row: M, relationships: Sequence[str]) -> None:
+    # -- many rows ------------------------------------------------------------------------------------------------
+
+    def create_many(self, items: Sequence[Mapping[str, Any]]) -> Sequence[M]:
+        """`create` for each of `items`, in as few statements as its rules allow."""
+        with self.acquainted(items), self._together("create"):
+            return [self.create(item) for item in items]
+
+    def merge_many(self, rows: Sequence[M], items: Sequence[Mapping[str, Any]]) -> Sequence[M]:
+        """`merge` for each of `rows`, which are locked, with the item at its place."""
+        with self.acquainted(items, rows), self._together("update"):
+            return [self.merge(row, item) for row, item in zip(rows, items, strict=True)]
+
+    def delete_many(self, rows: Sequence[M]) -> None:
+        """`delete` for each of `rows`, which are locked."""
+        with self.acquainted((), rows), self._together("delete"):
+            for row in rows:
+                self.delete(row)
+
+    def upsert_many(
+        self, items: Sequence[Mapping[str, Any]], key: ModelKey, *, kept: Collection[str] = ()
+    ) -> Sequence[Upserted[M]]:
+        """`create` for each item whose key no row has, and `update` for the others, but for the fields in `kept`."""
+        new: dict[int, dict[str, Any]] = {}
+
+        def insert(numbers: list[int]) -> Iterable[Any]:
+            if type(self).create is not Service.create:
+                # Within a savepoint: what somebody else inserts first is looked for again.
+                with transaction(self.session):
+                    return [inspect(row).identity[0] for row in self.create_many([items[number] for number in numbers])]
+            new.update({number: self.prepared(items[number]) for number in numbers})
+            return upsert.insert_missing(self.session, key, [new[number] for number in numbers])
+
+        with self.acquainted(items):
+            found: list[Upserted[M]] = upsert.claimed(self.session, key, items, insert)
+            there = [(place.row, item) for place, item in zip(found, items, strict=True) if not place.inserted]
+            self._load([row for row, _ in there], self._named_references(items))
+            with self._together("update"):
+                for row, item in there:
+                    self.update(row, {name: value for name, value in item.items() if name not in kept})
+                for number, values in new.items():
+                    if found[number].inserted:
+                        upsert.relate(found[number].row, values)
+        self.session.flush()
+        return found
+
+    def locked_many(self, keys: Iterable[Any]) -> dict[Any, M]:
+        """The rows with these keys, read anew and locked in the order of their keys until the transaction ends."""
+        key = inspect(self.model).primary_key[0]
+        statement = select(self.model).where(key.in_([*keys])).order_by(key).with_for_update(of=self.model)
+        rows = self.session.scalars(statement, execution_options={"populate_existing": True})
+        return {inspect(row).identity[0]: row for row in rows}
+
+    @contextmanager
+    def acquainted(self, items: Sequence[Mapping[str, Any]], rows: Sequence[M] = ()) -> Iterator[None]:
+        """Look up at once what `items` refer to, instead of for each of them in the block."""
+        if self._is_acquainted:
+            yield
+            return
+        self.look_up(items, rows)
+        self._is_acquainted = True
+        try:
+            yield
+        finally:
+            self._is_acquainted = False
+            self._refers_to.forget()
+
+    def look_up(self, items: Sequence[Mapping[str, Any]], rows: Sequence[M]) -> None:
+        """Find what `items` refer to, which are about to be written to `rows` or to new ones.
+
+        A subclass locks here, in the order of their keys, the rows of other tables that its rules will change: so two
+        lists with the same rows wait for each other and never both.
+        """
+        self._refers_to.look_up(items)
+        self._load(rows, self._named_references(items))
+
+    @contextmanager
+    def _together(self, method: str) -> Iterator[None]:
+        """Flush what `method` writes in the block at its end, unless it is a subclass's own that flushes each row."""
+        if not self.saves_together and getattr(type(self), method) is not getattr(Service, method):
+            yield
+            return
+        with self.session.no_autoflush, self.repository.deferred():
+            yield
+        self.session.flush()
+
+    def _named_references(self, items: Sequence[Mapping[str, Any]]) -> list[str]:
+        return [name for field, name in self.references.items() if any(field in item for item in items)]
+
+    def _load(self, rows: Sequence[M], relationships: Sequence[str]) -> None:
         """Load what is about to be replaced, so that only the difference is written."""
-        if not relationships:
+        if not relationships or not rows:
             return
         options = [selectinload(getattr(self.model, name)) for name in relationships]
         key = inspect(self.model).primary_key[0]
-        statement = select(self.model).where(key == inspect(row).identity[0]).options(*options)
-        self.session.scalars(statement, execution_options={"populate_existing": True, INCLUDE_DELETED: True}).one()
-
-    def _missing_parents(self, values: Mapping[str, Any]) -> Iterator[Violation]:
-        """A foreign key accepts a deleted parent; a client must not be able to refer to one."""
-        for name, key, value in self._references(values):
-            if not self._is_live(key, value):
-                yield Violation(f"There is no {name.removesuffix('_id')} {value}.", pointer=pointer_to([name]))
-
-    def _references(self, values: Mapping[str, Any]) -> list[tuple[str, ForeignKey, Any]]:
-        """Attributes that refer to other rows, with their foreign keys, in the order in which to lock the rows."""
-        found = [
-            (name, key, values[name])
-            for name, column in inspect(self.model).columns.items()
-            if values.get(name) is not None
-            for key in column.foreign_keys
-        ]
-        return sorted(found, key=lambda reference: (reference[1].column.table.name, reference[2]))
-
-    def _is_live(self, key: ForeignKey, value: Any) -> bool:
-        target = key.column
-        parent = next(
-            mapper.class_ for mapper in inspect(self.model).registry.mappers if mapper.local_table is target.table
-        )
-        statement = select(target).where(target == value)
-        if issubclass(parent, SoftDeleteMixin):
-            # Locked against a delete that runs at the same time; other references may be made meanwhile.
-            statement = statement.where(parent.deleted_at.is_(None)).with_for_update(read=True, key_share=True)
-        return self.session.scalar(statement) is not None
-
-    def _related(self, field: str, relationship: str, keys: Sequence[Any]) -> tuple[list[Any], list[Violation]]:
-        target = inspect(self.model).relationships[relationship].entity.class_
-        found = {row.id: row for row in self.session.scalars(select(target).where(target.id.in_(keys)))} if keys else {}
-        name = field.removesuffix("_ids")
-        missing = [
-            Violation(f"There is no {name} {key}.", pointer=pointer_to([field, number]))
-            for number, key in enumerate(keys)
-            if key not in found
-        ]
-        return [*{key: found[key] for key in keys if key in found}.values()], missing
+        statement = select(self.model).where(key.in_([inspect(row).identity[0] for row in rows])).options(*options)
+        self.session.scalars(statement, execution_options={"populate_existing": True, INCLUDE_DELETED: True}).all()

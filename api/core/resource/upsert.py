@@ -15,7 +15,7 @@ from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
 from api.core.database.mixins import SoftDeleteMixin
 from api.core.database.validation import check_values
-from api.core.errors import ConflictError, InvalidError, UnavailableError, Violation, pointer_to
+from api.core.errors import ConflictError, InvalidError, TransactionConflictError, Violation, pointer_to
 from api.core.resource.attributes import mapper_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from api.core.resource.unique import Place, UniqueKey
+    from api.core.resource.unique import ModelKey, Place
 
 M = TypeVar("M")
 
@@ -39,15 +39,15 @@ class Upserted(Generic[M]):
     inserted: bool
 
 
-def repeated(key: UniqueKey, places: Sequence[Place]) -> Iterator[tuple[int, Violation]]:
+def repeated(key: ModelKey, places: Sequence[Place]) -> Iterator[tuple[int, Violation]]:
     """Items with the key of an earlier one: the number, and what to say of it."""
     for number, place in enumerate(places):
         if place.first != number:
-            for name in key.attributes:
+            for name in key.fields:
                 yield number, Violation(f"The same as in item {place.first}.", pointer=pointer_to([number, name]))
 
 
-def check_keys(key: UniqueKey, items: Sequence[Mapping[str, Any]]) -> None:
+def check_keys(key: ModelKey, items: Sequence[Mapping[str, Any]]) -> None:
     """Refuse items without a value for the key.
 
     Raises:
@@ -56,8 +56,8 @@ def check_keys(key: UniqueKey, items: Sequence[Mapping[str, Any]]) -> None:
     violations = [
         Violation("Is needed to tell the rows apart.", pointer=pointer_to([number, name]))
         for number, item in enumerate(items)
-        for name in key.attributes
-        if item.get(name) is None
+        for name, attribute in zip(key.fields, key.attributes, strict=True)
+        if item.get(attribute) is None
     ]
     if violations:
         raise InvalidError(violations=violations)
@@ -65,7 +65,7 @@ def check_keys(key: UniqueKey, items: Sequence[Mapping[str, Any]]) -> None:
 
 def claimed(
     session: Session,
-    key: UniqueKey,
+    key: ModelKey,
     items: Sequence[Mapping[str, Any]],
     insert_items: Callable[[list[int]], Iterable[Any]],
 ) -> list[Upserted[Any]]:
@@ -76,7 +76,7 @@ def claimed(
     Raises:
         InvalidError: for items without a key, or with the key of another one.
         ConflictError: when a row is in the way that is not to be seen.
-        UnavailableError: when others keep inserting and deleting the same rows.
+        TransactionConflictError: when others keep inserting and deleting the same rows.
     """
     check_keys(key, items)
     places = key.places(session, items)
@@ -90,12 +90,12 @@ def claimed(
             _refuse_deleted(key, found)
             return [found[number] for number in range(len(items))]
         found |= _insert_round(session, key, items, missing, insert_items)
-    raise UnavailableError("Others are changing the same data; please try again.", retry_after=1)
+    raise TransactionConflictError
 
 
 def _insert_round(
     session: Session,
-    key: UniqueKey,
+    key: ModelKey,
     items: Sequence[Mapping[str, Any]],
     missing: list[int],
     insert_items: Callable[[list[int]], Iterable[Any]],
@@ -113,26 +113,22 @@ def _insert_round(
     }
 
 
-def _refuse_deleted(key: UniqueKey, found: Mapping[int, Upserted[Any]]) -> None:
+def _refuse_deleted(key: ModelKey, found: Mapping[int, Upserted[Any]]) -> None:
     violations = [
         Violation("This value is taken by a deleted row.", pointer=pointer_to([number, name]))
         for number, item in sorted(found.items())
         if isinstance(item.row, SoftDeleteMixin) and item.row.is_deleted
-        for name in key.attributes
+        for name in key.fields
     ]
     if violations:
         raise ConflictError(violations=violations)
 
 
-def insert_missing(session: Session, key: UniqueKey, items: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
+def insert_missing(session: Session, key: ModelKey, items: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
     """Insert what is not there, after the listeners of an insert; the primary keys of what was inserted."""
     mapper = mapper_of(key.model)
     complete = [_completed(mapper, values) for values in _listened(session, key.model, items)]
-    statement = (
-        insert(key.model)
-        .on_conflict_do_nothing(index_elements=key.elements, index_where=key.where)
-        .returning(mapper.primary_key[0])
-    )
+    statement = insert(key.model).on_conflict_do_nothing(**key.key.conflict_target()).returning(mapper.primary_key[0])
     by_columns: dict[frozenset[str], list[dict[str, Any]]] = {}
     for values in complete:
         by_columns.setdefault(frozenset(values), []).append(values)

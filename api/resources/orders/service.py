@@ -68,6 +68,15 @@ class OrderService(Service[Order]):
             self._give_back(row)
         return changed
 
+    def look_up(self, items: Sequence[Mapping[str, Any]], rows: Sequence[Order]) -> None:
+        """Find the users, and lock the products that orders are about to take from or give back to the stock."""
+        super().look_up(items, rows)
+        ordered = {line["product_id"] for item in items for line in item.get("items") or ()}
+        if any(item.get("status") == "cancelled" for item in items):
+            keys = [row.id for row in rows]
+            ordered |= {*self.session.scalars(select(OrderItem.product_id).where(OrderItem.order_id.in_(keys)))}
+        self._lock_products(ordered, include_deleted=True)
+
     def _take(self, items: Sequence[Mapping[str, Any]]) -> dict[int, Any]:
         """Lower the stock of what `items` ask for, and return the products by id."""
         products = self._lock_products(item["product_id"] for item in items)

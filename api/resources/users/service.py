@@ -19,6 +19,8 @@ _HASHER = PasswordHasher()
 class UserService(Service[User]):
     """Create and change users."""
 
+    saves_together = True
+
     def prepared(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Replace the password by its hash and the profile by a row."""
         values = super().prepared(data)

@@ -203,8 +203,8 @@ def test_a_key_that_is_none_is_refused_with_the_nearest(products, item, on):
 
 
 def test_the_keys_of_a_model_are_its_unique_indexes_constraints_and_primary_key():
-    assert [key.attributes for key in unique_keys(User)] == [("email",), ("username",), ("id",)]
-    assert [key.attributes for key in unique_keys(Profile)] == [("user_id",), ("id",)]
+    assert [key.attributes for key in unique_keys(User)] == [("id",), ("email",), ("username",)]
+    assert [key.attributes for key in unique_keys(Profile)] == [("id",), ("user_id",)]
     assert [key.attributes for key in unique_keys(OrderItem)] == [("id",)]
 
 

@@ -1,0 +1,111 @@
+"""What rows refer to: parents by foreign key, and related rows by lists of keys; looked up for one row or for many."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Column, inspect, select
+
+from api.core.database.mixins import SoftDeleteMixin
+from api.core.errors import InvalidError, Violation, pointer_to
+from api.core.resource.attributes import mapper_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from sqlalchemy import ForeignKey
+    from sqlalchemy.orm import Session
+
+
+class References:
+    """The references of one model's rows; `fields` tells which input fields hold keys of which relationship."""
+
+    def __init__(self, model: type[Any], session: Session, fields: Mapping[str, str]) -> None:
+        self._model = model
+        self._session = session
+        self._fields = fields
+        self._parents: dict[Column[Any], set[Any]] = {}
+        self._related: dict[str, dict[Any, Any]] = {}
+
+    def resolved(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """`data` with keys of related rows turned into rows, after a check that all that it refers to is there.
+
+        Raises:
+            InvalidError: pointing at each reference to what is not there.
+        """
+        values = dict(data)
+        violations = [*self._missing_parents(values)]
+        for field, relationship in self._fields.items():
+            if field in values:
+                keys = values.pop(field)
+                found = self._related.get(relationship)
+                found = self._rows(relationship, keys) if found is None else found
+                violations += _missing(field, keys, found)
+                values[relationship] = [*{key: found[key] for key in keys if key in found}.values()]
+        if violations:
+            raise InvalidError(violations=violations)
+        return values
+
+    def look_up(self, items: Sequence[Mapping[str, Any]]) -> None:
+        """Find at once what all `items` refer to, for the calls of `resolved` that follow."""
+        self._parents = self.lock(items)
+        for field, relationship in self._fields.items():
+            self._related[relationship] = self._rows(
+                relationship, {key for item in items for key in item.get(field, ())}
+            )
+
+    def lock(self, items: Sequence[Mapping[str, Any]]) -> dict[Column[Any], set[Any]]:
+        """The keys of live parents among those that `items` refer to, by column; locked, table by table."""
+        live: dict[Column[Any], set[Any]] = {}
+        for name, column, key in self._foreign_keys():
+            given = {item[name] for item in items if item.get(name) is not None}
+            live[column] = live.get(column, set()) | self._live_keys(key, given)
+        return live
+
+    def forget(self) -> None:
+        """Look everything up anew."""
+        self._parents.clear()
+        self._related.clear()
+
+    def _missing_parents(self, values: Mapping[str, Any]) -> Iterator[Violation]:
+        """A foreign key accepts a deleted parent; a client must not be able to refer to one."""
+        for name, column, key in self._foreign_keys():
+            value = values.get(name)
+            if value is None or value in self._parents.get(column, ()) or self._live_keys(key, {value}):
+                continue
+            yield Violation(f"There is no {name.removesuffix('_id')} {value}.", pointer=pointer_to([name]))
+
+    def _foreign_keys(self) -> list[tuple[str, Column[Any], ForeignKey]]:
+        """Attribute, column and foreign key, in the order of the tables in which to lock what they refer to."""
+        columns = mapper_of(self._model).columns.items()
+        found = [(name, column, key) for name, column in columns for key in column.foreign_keys]
+        return sorted(found, key=lambda reference: reference[2].column.table.name)
+
+    def _live_keys(self, key: ForeignKey, values: Collection[Any]) -> set[Any]:
+        """Those of `values` that are keys of a live parent."""
+        if not values:
+            return set()
+        target = key.column
+        parent = next(
+            mapper.class_ for mapper in inspect(self._model).registry.mappers if mapper.local_table is target.table
+        )
+        statement = select(target).where(target.in_(values)).order_by(target)
+        if issubclass(parent, SoftDeleteMixin):
+            # Locked against a delete that runs at the same time; other references may be made meanwhile.
+            statement = statement.where(parent.deleted_at.is_(None)).with_for_update(read=True, key_share=True)
+        return {*self._session.scalars(statement)}
+
+    def _rows(self, relationship: str, keys: Collection[Any]) -> dict[Any, Any]:
+        if not keys:
+            return {}
+        target = mapper_of(self._model).relationships[relationship].entity.class_
+        return {row.id: row for row in self._session.scalars(select(target).where(target.id.in_(keys)))}
+
+
+def _missing(field: str, keys: Sequence[Any], found: Mapping[Any, Any]) -> list[Violation]:
+    name = field.removesuffix("_ids")
+    return [
+        Violation(f"There is no {name} {key}.", pointer=pointer_to([field, number]))
+        for number, key in enumerate(keys)
+        if key not in found
+    ]

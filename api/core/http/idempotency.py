@@ -19,6 +19,7 @@ from api.core.database.idempotency import KEY_LENGTH_MAX, Answer, Attempt, finge
 from api.core.errors import ConflictError, InvalidError, MalformedRequestError, Violation
 from api.core.http.body import raw_body
 from api.core.http.caller import current_caller
+from api.core.http.spool import spooled_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,9 +49,12 @@ class _NotStoredError(Exception):
         self.response = response
 
 
-def once(db: Database, view: Callable[[], Response], isolation: Isolation | None = None) -> Response:
+def once(
+    db: Database, view: Callable[[], Response], isolation: Isolation | None = None, largest: int | None = None
+) -> Response:
     """The answer of `view`, or the one that was given to an earlier request with the same key.
 
+    With `largest`, the body is a file of at most so many bytes, which the view reads from the stream.
     Only success is stored: an error undoes everything, the reservation included, and the key is as good as new.
 
     Raises:
@@ -61,7 +65,7 @@ def once(db: Database, view: Callable[[], Response], isolation: Isolation | None
     key = request.headers.get(HEADER)
     if key is None:
         return view()
-    attempt = _attempt(key)
+    attempt = _attempt(key, largest)
     try:
         with db.transaction(isolation=isolation) as session:
             if not store.reserve(session, attempt, ttl=current_app.extensions[IDEMPOTENCY_TTL]):
@@ -84,12 +88,13 @@ def _as_answer(response: Response) -> Answer:
     return Answer(response.status_code, response.headers.to_wsgi_list(), response.get_data())
 
 
-def _attempt(key: str) -> Attempt:
+def _attempt(key: str, largest: int | None) -> Attempt:
     if not _KEY.fullmatch(key):
         detail = f"Must be 1 to {KEY_LENGTH_MAX} visible ASCII characters without blanks, such as a UUID."
         raise MalformedRequestError(violations=[Violation(detail, header=HEADER)])
     headers = (request.headers.get(name, "").encode() for name in _MEANINGFUL_HEADERS)
-    sent = fingerprint_of([request.query_string, *headers, raw_body(request)])
+    body = raw_body(request) if largest is None else spooled_digest(request, largest)
+    sent = fingerprint_of([request.query_string, *headers, body])
     return Attempt(current_caller(), request.method, quote(request.path), key, sent)
 
 

@@ -19,6 +19,7 @@ from api.core.http.body import can_be_read_again
 from api.core.http.documented import problem_response
 from api.core.http.idempotency import HEADER, KEY_PATTERN, REPLAYED, once
 from api.core.http.request_log import count_retry
+from api.core.http.spool import discard, rewind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -30,6 +31,7 @@ V = TypeVar("V", bound="Callable[..., Any]")
 
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _ISOLATION = "isolation"
+_LARGEST = "largest_file"
 
 
 def isolated(isolation: Isolation) -> Callable[[V], V]:
@@ -47,6 +49,16 @@ def isolated(isolation: Isolation) -> Callable[[V], V]:
     return mark
 
 
+def takes_file(largest: Callable[[], int]) -> Callable[[V], V]:
+    """Let a view read its body from `request.stream`, up to `largest()` bytes; with a key, it is kept on disk first."""
+
+    def mark(view: V) -> V:
+        setattr(view, _LARGEST, largest)
+        return view
+
+    return mark
+
+
 def as_write(db: Database, view: Any, methods: Iterable[str] | None) -> Any:
     """`view`, a function or a `MethodView` with these methods, with what this module promises."""
     if isinstance(view, type):
@@ -59,6 +71,7 @@ def as_write(db: Database, view: Any, methods: Iterable[str] | None) -> Any:
 
 def _as_write(db: Database, view: Callable[..., Any]) -> Callable[..., Any]:
     isolation: Isolation | None = getattr(view, _ISOLATION, None)
+    largest: Callable[[], int] | None = getattr(view, _LARGEST, None)
 
     @wraps(view)
     def writing(*args: Any, **kwargs: Any) -> Any:
@@ -67,7 +80,7 @@ def _as_write(db: Database, view: Callable[..., Any]) -> Callable[..., Any]:
 
         def attempt() -> Response:
             if request.method == "POST" and HEADER in request.headers:
-                return once(db, answer, isolation)
+                return once(db, answer, isolation, largest() if largest is not None else None)
             if isolation is None:
                 return answer()
             with db.transaction(isolation=isolation):
@@ -76,9 +89,12 @@ def _as_write(db: Database, view: Callable[..., Any]) -> Callable[..., Any]:
         def answer() -> Response:
             return current_app.make_response(view(*args, **kwargs))
 
-        if in_transaction(db.session()):
-            return attempt()
-        return retried(attempt, attempts=db.attempts, on_retry=_begin_again)
+        try:
+            if in_transaction(db.session()):
+                return attempt()
+            return retried(attempt, attempts=db.attempts, on_retry=_begin_again)
+        finally:
+            discard(request)
 
     return writing
 
@@ -89,7 +105,7 @@ def _begin_again() -> None:
     Raises:
         TransactionConflictError: where the view has consumed the body from the stream.
     """
-    if not can_be_read_again(request):
+    if not (rewind(request) or can_be_read_again(request)):
         raise TransactionConflictError
     count_retry()
 

@@ -18,7 +18,7 @@ from api.core.database import retry
 from api.core.errors import TransactionConflictError
 from api.core.http.blueprint import ResourceBlueprint
 from api.core.http.conditional import etag
-from api.core.http.writing import isolated
+from api.core.http.writing import isolated, takes_file
 from api.core.resource.service import Service
 from api.extensions import db
 from api.resources.tags.models import Tag
@@ -228,3 +228,92 @@ def test_a_read_is_not_tried_again(app_with):
 
     assert app_with(add).test_client().get(f"{API_PREFIX}/labels/read").status_code == 503
     assert len(calls) == 1
+
+
+# -- files
+
+
+FILE = f"{API_PREFIX}/labels/import"
+LARGEST = 5_000_000
+
+
+@pytest.fixture
+def imports(app_with):
+    """A client of an application that imports lines as tags; `imports.calls` holds the lengths of what was read."""
+
+    def add(blueprint):
+        @blueprint.route("/import", methods=["POST"])
+        @takes_file(lambda: LARGEST)
+        def load():
+            request.max_content_length = LARGEST
+            length = 0
+            while block := request.stream.read(100_000):
+                length += len(block)
+            client.calls.append(length)
+            with db.transaction() as session:
+                session.add(Tag(name=f"{length} bytes"))
+                session.flush()
+                if len(client.calls) <= client.losses:
+                    raise TransactionConflictError
+            return jsonify(length)
+
+    client = app_with(add).test_client()
+    client.calls, client.losses = [], 0
+    return client
+
+
+CONTENT = b"0123456789" * 300_000
+
+
+def test_a_file_that_is_larger_than_a_body_may_be_is_imported_once_for_each_key(imports):
+    answers = [imports.post(FILE, data=CONTENT, headers=KEY) for _ in range(2)]
+    assert [answer.json for answer in answers] == [len(CONTENT)] * 2
+    assert answers[1].headers["Idempotency-Replayed"] == "true"
+    assert (imports.calls, number_of_tags()) == ([len(CONTENT)], 1)
+    assert imports.post(FILE, data=CONTENT[:-1], headers=KEY).status_code == 422
+
+
+def test_a_file_with_a_key_is_there_for_every_attempt(imports):
+    imports.losses = 2
+    assert imports.post(FILE, data=CONTENT, headers=KEY).status_code == 200
+    assert (imports.calls, number_of_tags()) == ([len(CONTENT)] * 3, 1)
+
+
+def test_a_file_in_chunks_may_have_a_key(imports):
+    response = imports.post(
+        FILE,
+        input_stream=BytesIO(CONTENT),
+        headers={"Transfer-Encoding": "chunked", **KEY},
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert (response.status_code, response.json) == (200, len(CONTENT))
+
+
+def test_a_file_without_a_key_is_read_as_it_comes_and_not_tried_again(imports):
+    imports.losses = 1
+    assert imports.post(FILE, data=CONTENT).status_code == 503
+    assert imports.post(FILE, data=CONTENT).json == len(CONTENT)
+
+
+@pytest.mark.parametrize("options", [{}, {"headers": {"Transfer-Encoding": "chunked", **KEY}}])
+def test_a_file_that_is_too_large_is_a_413_with_its_limit(imports, options):
+    content = b"x" * (LARGEST + 1)
+    if options:
+        options = {
+            "input_stream": BytesIO(content),
+            "environ_overrides": {"wsgi.input_terminated": True},
+            **options,
+        }
+    else:
+        options = {"data": content, "headers": KEY}
+    response = imports.post(FILE, **options)
+    assert response.status_code == 413
+    assert str(LARGEST) in response.json["detail"]
+    assert imports.calls == []
+
+
+def test_a_file_that_breaks_off_is_a_400_and_leaves_the_key_free(imports):
+    length = {"CONTENT_LENGTH": str(len(CONTENT))}
+    broken = {"input_stream": BytesIO(CONTENT[:100]), "environ_overrides": length}
+    assert imports.post(FILE, headers=KEY, **broken).status_code == 400
+    assert imports.post(FILE, data=CONTENT, headers=KEY).status_code == 200

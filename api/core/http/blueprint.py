@@ -30,7 +30,7 @@ ALL_VIEWS = frozenset(route.view for route in ROUTES)
 
 
 class ResourceBlueprint(Blueprint):
-    """List, get, create, replace, patch, delete and restore for one resource.
+    """List, aggregate, get, create, replace, patch, delete and restore for one resource.
 
     `filters`, `sorts` and `includes` allow what goes beyond the schema's own fields; `without` leaves views out;
     `require_if_match` answers 428 to a change that does not name the version that it is meant for. `deleted_visible`

@@ -20,7 +20,7 @@ from api.extensions import db
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_AGE = re.compile(r"([1-9][0-9]{0,3})(mo|y)", re.ASCII)
+_AGE = re.compile(r"([1-9][0-9]{0,2})(mo|y)", re.ASCII)
 _MONTHS = {"mo": 1, "y": 12}
 
 

@@ -284,6 +284,12 @@ def test_the_migration_commands_work_in_their_order(project, scratch_url):
     python(project, scratch_url, "-c", RUN_FLASK, standard_input=f"flask db upgrade\n{commands}")
 
 
+def test_the_history_commands_work(database):
+    history = read("DATABASE.md").section(2, "Advanced Features").section(3, "History")
+    printed = run_flask_commands(database, history.code("bash"))
+    assert printed.count("emove what is from before") + printed.count("Removed what is from before") == 2
+
+
 def apply_diff(project: Path, diff: str) -> None:
     """Replace one place of a file; the first line names the file."""
     name, _, hunk = diff.removeprefix("--- ").partition("\n")

@@ -183,3 +183,68 @@ def test_a_table_that_loses_its_timestamps_loses_its_trigger(project):
     assert upgrade.index("DROP TRIGGER") < upgrade.index("drop_column")
     assert "CREATE TRIGGER tags_set_updated_at" in downgrade
     assert downgrade.index("add_column") < downgrade.index("CREATE TRIGGER")
+
+
+HISTORY_STEPS = STEPS.replace(
+    "    flask_migrate.migrate(",
+    """
+    def run(statement):
+        with db.engine.begin() as connection:
+            connection.execute(text(statement))
+
+    def recorded():
+        with db.engine.connect() as connection:
+            return connection.execute(text("SELECT table_name, new FROM history ORDER BY id")).all()
+
+    run("INSERT INTO tags (name) VALUES ('before')")
+    flask_migrate.migrate(""",
+    1,
+).replace(
+    "    triggers =",
+    """
+    run("INSERT INTO categories (name) VALUES ('unrecorded')")
+    run("UPDATE tags SET name = 'after'")
+    run("INSERT INTO users (username, email) VALUES ('ada', 'ada@example.com')")
+    ((tag, state), (user, safe)) = recorded()
+    assert (tag, state["name"], user) == ("tags", "after", "users")
+    assert not {"email", "password_hash", "search_vector"} & set(safe), safe
+    triggers =""",
+    1,
+)
+
+
+def test_a_model_that_asks_for_history_gets_its_triggers_and_one_that_asks_no_more_loses_them(project):
+    project.edit("api/resources/tags/models.py", "VersionMixin, db.Model", "VersionMixin, HistoryMixin, db.Model")
+    project.edit(
+        "api/resources/tags/models.py",
+        "from api.core.database.indexes",
+        "from api.core.database.history import HistoryMixin\nfrom api.core.database.indexes",
+    )
+    project.edit("api/resources/categories/models.py", "VersionMixin, HistoryMixin", "VersionMixin")
+    project.edit("api/resources/users/models.py", '("password_hash",)', '("password_hash", "email")')
+    output = project.run(HISTORY_STEPS)
+    upgrade, downgrade = project.written().split("def downgrade")
+    for table, arguments in (
+        ("tags", "'id', 'search_vector'"),
+        ("users", "'id', 'email', 'password_hash', 'search_vector'"),
+    ):
+        assert f"CREATE TRIGGER {table}_record_history AFTER INSERT OR DELETE OR UPDATE ON {table}" in upgrade
+        assert f"CREATE TRIGGER {table}_record_truncate BEFORE TRUNCATE ON {table}" in upgrade
+        assert f"EXECUTE FUNCTION public.record_history({arguments})" in upgrade
+        assert f"DROP TRIGGER {table}_record_history ON {table}" in downgrade
+    assert "DROP TRIGGER categories_record_history ON categories" in upgrade
+    assert "DROP TRIGGER users_record_history ON users" in upgrade
+    assert "CREATE TRIGGER categories_record_history" in downgrade
+    assert "'id', 'password_hash', 'search_vector'" in downgrade
+    assert "FUNCTION public.record_history() RETURNS" not in upgrade
+    assert "written for nothing: 0" in output
+
+
+def test_a_changed_function_is_replaced_and_put_back(project):
+    project.edit("api/core/database/history.py", "lower(TG_OP),", "lower(TG_OP) || '',")
+    project.run(STEPS)
+    upgrade, downgrade = project.written().split("def downgrade")
+    for part, body in ((upgrade, "lower(TG_OP) || '',"), (downgrade, "lower(TG_OP),")):
+        assert "CREATE OR REPLACE FUNCTION public.record_history()" in part
+        assert body in part
+        assert "TRIGGER" not in part

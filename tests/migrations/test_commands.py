@@ -112,6 +112,15 @@ def test_the_check_finds_the_migrations_complete():
         "ALTER TABLE products DROP CONSTRAINT ck_products_price_range",
         "DROP TRIGGER tags_set_updated_at ON tags",
         "DROP FUNCTION set_updated_at() CASCADE",
+        "DROP TRIGGER products_record_history ON products",
+        "DROP TRIGGER products_record_truncate ON products",
+        (
+            "DROP TRIGGER users_record_history ON users; CREATE TRIGGER users_record_history "
+            "AFTER INSERT OR DELETE OR UPDATE ON users FOR EACH ROW EXECUTE FUNCTION record_history('id')"
+        ),
+        "CREATE OR REPLACE FUNCTION record_history() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+        "ALTER FUNCTION record_history() SECURITY INVOKER",
+        "DROP FUNCTION make_history_partitions(integer)",
         "ALTER TABLE products ALTER COLUMN price TYPE numeric(8, 2)",
         "ALTER TABLE products ALTER COLUMN name DROP NOT NULL",
         "ALTER TABLE profiles DROP CONSTRAINT uq_profiles_user_id",
@@ -123,6 +132,27 @@ def test_the_check_finds_what_is_missing(damage):
         connection.execute(text(damage))
     with pytest.raises(SystemExit):
         flask_migrate.check()
+
+
+@pytest.mark.usefixtures("migrated")
+def test_the_check_overlooks_partitions_however_many_there_are():
+    with db.engine.begin() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM make_history_partitions(12)")) == 9
+    flask_migrate.check()
+
+
+@pytest.mark.usefixtures("empty")
+def test_history_goes_on_where_it_is_taken_back_and_made_again():
+    flask_migrate.upgrade(revision="37e2916ca686")
+    with db.engine.begin() as connection:
+        connection.execute(text("INSERT INTO categories (name) VALUES ('one'), ('two')"))
+    flask_migrate.downgrade(revision="eb8d25c618e0")
+    with db.engine.begin() as connection:
+        connection.execute(text("UPDATE categories SET name = 'three' WHERE name = 'two'"))
+    flask_migrate.upgrade(revision="37e2916ca686")
+    with db.engine.begin() as connection:
+        connection.execute(text("DELETE FROM categories WHERE name = 'three'"))
+        assert connection.execute(text("SELECT operation, old ->> 'name' FROM history")).all() == [("delete", "three")]
 
 
 @pytest.fixture

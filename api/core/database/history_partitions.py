@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 _MAKE = text("SELECT public.make_history_partitions(:months)")
-_CUTOFF = "date_trunc('month', now(), 'UTC') - make_interval(months => :months)"
+_CUTOFF = "((date_trunc('month', now() AT TIME ZONE 'UTC') - make_interval(months => :months)) AT TIME ZONE 'UTC')"
 _OLD = text(
     f"""
     SELECT part.oid::regclass::text, pg_total_relation_size(part.oid)

@@ -87,7 +87,8 @@ class Trigger:
 
     def tables(self, metadata: MetaData) -> Iterator[Table]:
         """The tables that have this trigger."""
-        return (metadata.tables[name] for name in sorted(metadata.info.get(self.suffix, ())))
+        marked = metadata.info.get(self.suffix, ())
+        return (metadata.tables[name] for name in sorted(marked) if name in metadata.tables)
 
 
 def _before_update(name: str, condition: str, statement: str) -> Function:

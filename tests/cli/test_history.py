@@ -1,0 +1,75 @@
+"""`flask history`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from sqlalchemy import text
+
+from api.extensions import db
+
+OLD = (
+    "INSERT INTO history (at, table_name, row_id, operation, transaction_id) "
+    "VALUES ('2020-01-15', 'products', '1', 'update', 1)"
+)
+
+
+@pytest.fixture
+def run(database):
+    """`run("prune", "--json")`: what the command prints."""
+
+    def run(*arguments, code=0):
+        outcome = database.test_cli_runner().invoke(args=["history", *arguments])
+        assert outcome.exit_code == code, outcome.output
+        return outcome.output
+
+    yield run
+    db.session.execute(text("DROP TABLE IF EXISTS history_2020_01"))
+    db.session.commit()
+
+
+@pytest.fixture
+def old_entry(database):
+    """An entry that is years old."""
+    del database
+    db.session.execute(text(OLD))
+    db.session.commit()
+
+
+def entries():
+    db.session.rollback()
+    return db.session.scalar(text("SELECT count(*) FROM history"))
+
+
+@pytest.mark.usefixtures("old_entry")
+def test_partitions_are_made_and_named(run):
+    assert run("partitions") == "Made history_2020_01.\n"
+    assert run("partitions") == "All partitions are there.\n"
+    assert json.loads(run("partitions", "--json")) == {"made": []}
+
+
+@pytest.mark.usefixtures("old_entry")
+def test_prune_tells_what_it_removes(run):
+    run("partitions")
+    told = json.loads(run("prune", "--older-than", "2y", "--dry-run", "--json"))
+    assert (told["dry_run"], told["partitions"], told["rows"]) == (True, ["history_2020_01"], 0)
+    assert entries() == 1
+    output = run("prune", "--older-than", "24mo")
+    assert output.startswith(f"Removed what is from before {told['before']}: 1 partitions (0.")
+    assert entries() == 0
+
+
+@pytest.mark.usefixtures("old_entry")
+def test_a_dry_run_changes_nothing(run):
+    assert run("prune", "--older-than", "12mo", "--dry-run").endswith("and 1 rows of the default partition.\n")
+    assert entries() == 1
+
+
+@pytest.mark.parametrize("age", ["90d", "0mo", "mo", "1.5y", "-1mo", "", "1000y"])
+def test_an_age_is_in_months_or_years(run, age):
+    assert "is no age; write months or years, such as 12mo or 2y." in run("prune", "--older-than", age, code=2)
+
+
+def test_without_an_age_nothing_is_removed(run):
+    assert "Missing option '--older-than'" in run("prune", code=2)

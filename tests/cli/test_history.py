@@ -7,6 +7,7 @@ import json
 import pytest
 from sqlalchemy import text
 
+from api.cli.serve import _prepare_database
 from api.extensions import db
 
 OLD = (
@@ -73,3 +74,11 @@ def test_an_age_is_in_months_or_years(run, age):
 
 def test_without_an_age_nothing_is_removed(run):
     assert "Missing option '--older-than'" in run("prune", code=2)
+
+
+@pytest.mark.usefixtures("old_entry", "run")
+def test_what_serves_makes_the_partitions_first():
+    _prepare_database(local=False)
+    held = db.session.scalars(text("SELECT tableoid::regclass::text FROM history")).all()
+    db.session.rollback()
+    assert held == ["history_2020_01"]

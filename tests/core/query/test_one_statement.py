@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from api.app import API_PREFIX
@@ -64,3 +66,21 @@ def test_the_next_page_is_one_statement(client, statements):
     with statements() as counted:
         assert len(client.get(following).json["items"]) == 1
     assert counted.count == 1
+
+
+def test_no_path_of_the_api_takes_more_than_one_statement_to_read(app, client, statements):
+    """Over every route that there is, so that a new one is measured without being named here."""
+    counts = {}
+    for rule in app.url_map.iter_rules():
+        if "GET" not in rule.methods or not rule.rule.startswith(f"{API_PREFIX}/"):
+            continue
+        collection = rule.rule.removeprefix(API_PREFIX).split("/")[1]
+        key = client.get(f"{API_PREFIX}/{collection}?fields=id").json["items"][0]["id"]
+        path = re.sub(r"<[^>]+>", str(key), rule.rule)
+        with statements() as counted:
+            response = client.get(path, query_string={"count": "*"} if path.endswith("/aggregate") else {})
+            response.get_data()
+        assert response.status_code == 200, (path, response.text)
+        counts[rule.rule] = counted.count
+    assert set(counts.values()) == {1}, counts
+    assert len(counts) > 20

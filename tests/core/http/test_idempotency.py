@@ -95,6 +95,16 @@ def test_a_restore_that_is_sent_again_is_answered_as_before_whatever_has_happene
     assert (again.data, again.headers["ETag"]) == (restored.data, restored.headers["ETag"])
 
 
+@pytest.mark.parametrize("atomic", ["true", "false"])
+def test_rows_that_are_created_in_bulk_are_created_once(client, atomic):
+    body = {"items": [{"name": "a"}, {"name": "b"}]}
+    answers = [client.post(f"{TAGS}/bulk?atomic={atomic}", json=body, headers=with_key("k")) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[1].data == answers[0].data
+    assert [is_replay(answer) for answer in answers] == [False, True]
+    assert number_of(Tag) == 2
+
+
 def test_a_replay_has_a_request_id_of_its_own(client):
     ids = [
         client.post(TAGS, json={"name": "a"}, headers=with_key("k")).headers.getlist("X-Request-ID") for _ in range(2)

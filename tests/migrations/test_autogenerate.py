@@ -75,6 +75,16 @@ with create_app().app_context():
 """
 
 
+INDEXES = """
+    QUERY = "SELECT indexdef FROM pg_indexes WHERE tablename = 'tags' AND indexname LIKE 'uq_%_live'"
+    with db.engine.connect() as connection:
+        print("above:", *connection.scalars(text(QUERY)), sep="\\n")
+    flask_migrate.downgrade()
+    with db.engine.connect() as connection:
+        print("below:", *connection.scalars(text(QUERY)), end="\\n")
+"""
+
+
 class Copy:
     """A copy of the project in a directory of its own, on a database of its own."""
 
@@ -159,6 +169,34 @@ def test_a_changed_model_becomes_a_change_of_its_table(project):
     for expected in ("add_column", "drop_column", "ck_tags_colour_length", "ix_tags_name_colour", "length=600"):
         assert expected in written
     assert "written for nothing: 0" in output
+
+
+def test_a_key_among_live_rows_becomes_another_one(project):
+    models = "api/resources/tags/models.py"
+    project.edit(models, "import String", "import Integer, String")
+    project.edit(
+        models,
+        "    products: Mapped",
+        "    group: Mapped[str] = column(String(9), server_default='')\n"
+        "    place: Mapped[int] = column(Integer, server_default='0')\n\n    products: Mapped",
+    )
+    # One that changes what it compares under the same name, and one of several columns.
+    project.edit(
+        models,
+        "unique_among_live(Tag.__table__.c.name, ignore_case=True)",
+        "unique_among_live(Tag.__table__.c.name)\n"
+        "unique_among_live(Tag.__table__.c.group, Tag.__table__.c.place, ignore_case=True)",
+    )
+    output = project.run(STEPS + INDEXES)
+    upgrade, downgrade = project.written().split("def downgrade")
+    for name in ("uq_tags_name_live", "uq_tags_group_place_live"):
+        assert name in upgrade
+        assert name in downgrade
+    assert "written for nothing: 0" in output
+    assert "uq_tags_name_live ON public.tags USING btree (name) WHERE (deleted_at IS NULL)" in output
+    expressions = 'lower(("group")::text), place) WHERE (deleted_at IS NULL)'
+    assert f"uq_tags_group_place_live ON public.tags USING btree ({expressions}" in output
+    assert "below: CREATE UNIQUE INDEX uq_tags_name_live ON public.tags USING btree (lower((name)::text))" in output
 
 
 def test_a_table_that_loses_its_timestamps_loses_its_trigger(project):

@@ -17,6 +17,7 @@ from api.core.database.types import UTCDateTime
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Result
     from sqlalchemy.orm import MappedColumn
+    from sqlalchemy.orm.util import LoaderCriteriaOption
 
 INCLUDE_DELETED = "include_deleted"
 """Execution option that shows deleted rows: `execute(select(Product), execution_options={INCLUDE_DELETED: True})`."""
@@ -94,11 +95,14 @@ def _hide_deleted_rows(state: ORMExecuteState) -> None:
     """Add `deleted_at IS NULL` to every ORM SELECT, joins, `has()`/`any()` and relationship loads included.
 
     An UPDATE or DELETE by query gets it, too: it reaches the rows that a SELECT with the same conditions shows.
-    A refresh of a loaded object is left alone: it has to succeed for a row that was just deleted.
+    A refresh of a loaded object has to succeed for a row that was just deleted; only what is joined to it is filtered.
     """
     if not (state.is_select or state.is_update or state.is_delete):
         return
-    if state.is_column_load or state.execution_options.get(INCLUDE_DELETED, False):
+    if state.execution_options.get(INCLUDE_DELETED, False):
+        return
+    if state.is_column_load:
+        state.statement = state.statement.options(*_hide_joined(state.bind_mapper))
         return
     state.statement = state.statement.options(
         with_loader_criteria(
@@ -107,6 +111,18 @@ def _hide_deleted_rows(state: ORMExecuteState) -> None:
             include_aliases=True,
         )
     )
+
+
+def _hide_joined(mapper: Mapper[Any] | None) -> list[LoaderCriteriaOption]:
+    """Criteria for what `lazy="joined"` loads along with a refreshed row, for every model but the row's own."""
+    if mapper is None or not any(relationship.lazy == "joined" for relationship in mapper.relationships):
+        return []
+    models = [other.class_ for other in mapper.registry.mappers if not mapper.isa(other)]
+    return [
+        with_loader_criteria(model, model.deleted_at.is_(None), include_aliases=True)
+        for model in models
+        if issubclass(model, SoftDeleteMixin)
+    ]
 
 
 @event.listens_for(Session, "do_orm_execute")

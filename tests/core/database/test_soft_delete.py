@@ -7,10 +7,23 @@ loaded into a collection before one of them was deleted.
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import delete, exists, func, insert, select, text, union_all, update
-from sqlalchemy.orm import aliased, contains_eager, joinedload, selectinload, subqueryload
+from sqlalchemy import ForeignKey, delete, exists, func, insert, select, text, union_all, update
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    aliased,
+    contains_eager,
+    immediateload,
+    joinedload,
+    mapped_column,
+    relationship,
+    selectinload,
+    subqueryload,
+)
 
-from api.core.database.mixins import INCLUDE_DELETED
+from api.core.database.mixins import INCLUDE_DELETED, SoftDeleteMixin
+from api.core.database.model import IntIDModel
 from api.core.errors import ConflictError
 from api.extensions import db
 from api.resources.categories.models import Category
@@ -273,6 +286,14 @@ def test_a_many_to_many_relationship_holds_live_rows_only(session, load):
     assert [[tag.name for tag in product.tags] for product in products] == [["live"], ["live"]]
 
 
+@pytest.mark.parametrize("load", [None, selectinload, joinedload, subqueryload])
+@pytest.mark.usefixtures("shop")
+def test_the_other_side_of_a_many_to_many_relationship_holds_live_rows_only(session, load):
+    statement = select(Tag).options(*([load(Tag.products)] if load else []))
+    tag = session.scalars(statement).unique().one()
+    assert [product.name for product in tag.products] == ["live in live", "live in gone"]
+
+
 @pytest.mark.usefixtures("shop")
 def test_relationships_at_the_end_of_a_chain_hold_live_rows_only(session):
     chain = selectinload(Category.products).joinedload(Product.tags)
@@ -341,6 +362,86 @@ def test_not_has_finds_what_refers_to_a_deleted_row(session):
     item.product.soft_delete()
     session.commit()
     assert session.scalars(select(OrderItem.id).where(~OrderItem.product.has())).all() == [item.id]
+
+
+@pytest.mark.usefixtures("shop")
+def test_any_from_the_other_side_of_an_association_looks_at_live_rows_only(session):
+    assert session.scalars(select(Tag.name).where(Tag.products.any(Product.name.like("gone%")))).all() == []
+    assert session.scalars(select(Tag.name).where(Tag.products.any(Product.name == "live in live"))).all() == ["live"]
+    assert session.scalars(select(Tag.name).where(~Tag.products.any(Product.name.like("gone%")))).all() == ["live"]
+
+
+@pytest.mark.usefixtures("shop")
+def test_any_within_has_looks_at_live_rows_only(session):
+    tagged = Product.category.has(Category.products.any(Product.tags.any(Tag.name == "gone")))
+    assert session.scalars(select(Product.name).where(tagged)).all() == []
+    tagged = Product.category.has(Category.products.any(Product.tags.any(Tag.name == "live")))
+    assert session.scalars(select(Product.name).where(tagged)).all() == ["live in live"]
+
+
+# -- reading again
+
+
+@pytest.mark.parametrize("load", [joinedload, selectinload, subqueryload, immediateload])
+@pytest.mark.parametrize(
+    "again",
+    [
+        pytest.param(lambda s, row, _: s.refresh(row), id="refresh"),
+        pytest.param(lambda s, row, _: s.refresh(row, ["products"]), id="refresh of the collection"),
+        pytest.param(lambda s, row, _: s.refresh(row, with_for_update={"of": Category}), id="refresh that locks"),
+        pytest.param(lambda s, row, _: s.expire(row), id="expire"),
+        pytest.param(lambda s, _, __: s.expire_all(), id="expire all"),
+        pytest.param(
+            lambda s, _, q: s.scalars(q, execution_options={"populate_existing": True}).unique().all(), id="a query"
+        ),
+        pytest.param(
+            lambda s, row, _: s.get(
+                Category, row.id, populate_existing=True, options=[selectinload(Category.products)]
+            ),
+            id="get",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("shop")
+def test_what_is_read_again_holds_live_rows_only(session, load, again):
+    statement = select(Category).options(load(Category.products).options(load(Product.tags)))
+    category = session.scalars(statement).unique().one()
+    again(session(), category, statement)
+    assert [product.name for product in category.products] == ["live in live"]
+    assert [tag.name for tag in category.products[0].tags] == ["live"]
+
+
+class _Apart(DeclarativeBase):
+    """Models whose tables the other tests know nothing of."""
+
+
+class Child(IntIDModel, SoftDeleteMixin, _Apart):
+    __tablename__ = "joined_children"
+    parent_id: Mapped[int] = mapped_column(ForeignKey("joined_parents.id"))
+
+
+class Parent(IntIDModel, SoftDeleteMixin, _Apart):
+    __tablename__ = "joined_parents"
+    children: Mapped[list[Child]] = relationship(Child, lazy="joined", order_by=Child.id)
+
+
+@pytest.mark.parametrize("again", [Session.refresh, Session.expire])
+def test_a_refresh_of_a_row_that_was_made_here_joins_live_rows_only(database, again):
+    del database
+    _Apart.metadata.create_all(db.engine)
+    try:
+        with Session(db.engine) as session, Session(db.engine) as other:
+            parent = Parent(children=[Child(), Child()])
+            session.add(parent)
+            session.commit()
+            other.get(Child, 2).soft_delete()
+            other.get(Parent, 1).soft_delete()
+            other.commit()
+            again(session, parent)
+            assert parent.is_deleted
+            assert [child.id for child in parent.children] == [1]
+    finally:
+        _Apart.metadata.drop_all(db.engine)
 
 
 # -- bulk statements

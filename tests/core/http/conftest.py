@@ -7,6 +7,8 @@ import logging
 import pytest
 import structlog
 
+from api.app import API_PREFIX, create_app
+from api.extensions import db
 from tests.core.query.conftest import resources as resources
 
 
@@ -18,3 +20,18 @@ def logging_as_before():
     yield
     root.handlers, root.level = handlers, level
     structlog.configure(**configuration)
+
+
+@pytest.fixture
+def client_of(settings):
+    """`client_of(blueprint)`: a client of an application that has this resource, too."""
+
+    def make(blueprint):
+        app = create_app(settings)
+        app.extensions["flask-smorest"]["apis"][""]["ext_obj"].register_blueprint(
+            blueprint, url_prefix=f"{API_PREFIX}{blueprint.url_prefix}"
+        )
+        return app.test_client()
+
+    yield make
+    db.shutdown()

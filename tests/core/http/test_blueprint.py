@@ -9,7 +9,7 @@ from flask import Response, jsonify, request
 from marshmallow import fields as ma_fields
 from sqlalchemy import text
 
-from api.app import API_PREFIX, create_app
+from api.app import create_app
 from api.core.errors import ConflictError
 from api.core.http.blueprint import ALL_VIEWS, ResourceBlueprint
 from api.core.http.schema import BaseSchema, auto_field
@@ -55,21 +55,6 @@ class ProductLabelSchema(BaseSchema):
 
     id = auto_field(dump_only=True)
     name = auto_field()
-
-
-@pytest.fixture
-def client_of(settings):
-    """`client_of(blueprint)`: a client of an application that has this resource, too."""
-
-    def make(blueprint):
-        app = create_app(settings)
-        app.extensions["flask-smorest"]["apis"][""]["ext_obj"].register_blueprint(
-            blueprint, url_prefix=f"{API_PREFIX}{blueprint.url_prefix}"
-        )
-        return app.test_client()
-
-    yield make
-    db.shutdown()
 
 
 def labels(**options):

@@ -35,6 +35,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from api import config, create_app
+from api.core.database import retention
 from api.core.http.views import ALLOW_LISTS
 from api.extensions import db
 
@@ -217,6 +218,12 @@ def begin_with_id_1(session: Any) -> None:
 EXECUTED = [section for section in read("DATABASE.md").sections(2) if section.blocks("python")]
 MIGRATIONS = "Database Migrations"
 ISOLATED = [section.title for section in EXECUTED if "db.Model)" in section.code("python")]
+
+
+@pytest.fixture(autouse=True)
+def purgers_as_before(monkeypatch):
+    """An example registers a purger; other tests get those that there were."""
+    monkeypatch.setattr(retention, "_PURGERS", dict(retention._PURGERS))
 
 
 @pytest.mark.parametrize(

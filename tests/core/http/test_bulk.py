@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from api.app import create_app
+from api.core.database.outbox import publish
 from api.core.database.session import on_commit
 from api.core.http.blueprint import ResourceBlueprint
 from api.extensions import db
@@ -469,19 +470,22 @@ def test_a_dry_run_tells_the_same_problems(client, new):
     assert dry.json == wet.json
 
 
-def test_a_dry_run_calls_nothing_that_waits_for_the_commit(app, client, monkeypatch):
+def test_a_dry_run_calls_and_publishes_nothing_that_waits_for_the_commit(app, client, monkeypatch):
     called = []
     service = app.blueprints["tags"].service_class
 
     class Telling(service):
         def create(self, data):
             on_commit(self.session, lambda: called.append(data["name"]))
+            publish(self.session, "tags.made", {"name": data["name"]})
             return super().create(data)
 
     monkeypatch.setattr(app.blueprints["tags"], "service_class", Telling)
     client.post(f"{TAGS}?dry_run=true", json={"items": [{"name": "dry"}]})
     client.post(TAGS, json={"items": [{"name": "wet"}]})
     assert called == ["wet"]
+    with db.engine.connect() as connection:
+        assert connection.scalars(text("SELECT payload->>'name' FROM outbox_events")).all() == ["wet"]
 
 
 # -- the list itself

@@ -79,6 +79,14 @@ class PreconditionFailedError(APIError):
     default_detail = "The resource has changed since the version you name; fetch it again."
 
 
+class TooLargeError(APIError):
+    """The body is more than is accepted."""
+
+    status = 413
+    title = "Content too large"
+    default_detail = "The body is too large."
+
+
 class UnsupportedMediaTypeError(APIError):
     """The body is not JSON by its Content-Type."""
 

@@ -16,6 +16,7 @@ from api.core.http.writing import as_write, document_write
 from api.core.query.collection import Collection
 from api.core.query.read import Reader
 from api.core.resource.service import Service
+from api.core.resource.transfer.importable import Importable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,6 +58,7 @@ class ResourceBlueprint(Blueprint):
         includes: Sequence[str] = (),
         default_sort: str = "id",
         without: Sequence[str] = (),
+        imports: Sequence[str] | None = None,
         require_if_match: bool = False,
         deleted_visible: bool | Callable[[], bool] = True,
         example: dict[str, Any] | None = None,
@@ -80,6 +82,10 @@ class ResourceBlueprint(Blueprint):
         }
         self.example = example
         self.require_if_match = require_if_match
+        self._imports = imports
+        if imports is None and service is not Service:
+            # It has rules of its own, which an import would go round.
+            without = (*without, "import_rows")
         self._routes = [
             route for route in ROUTES if not {route.view, route.needs} & set(without) and route.possible(model)
         ]
@@ -104,11 +110,18 @@ class ResourceBlueprint(Blueprint):
         """Check the declaration against model and schema, then register the routes."""
         self.collection = Collection(self.name, self.model, self.schema, **self._collection_options)  # type: ignore[arg-type]
         self.reader = Reader(self.collection)
+        if self.is_importable:
+            self.importable = Importable(self.model, self.schema, self._imports)
         allowed = self.collection.allow_list(app.extensions[LIMITS])
         if self._never_shows_deleted:
             allowed = dataclasses.replace(allowed, deletable=False)
         app.extensions.setdefault(ALLOW_LISTS, {})[self.name] = allowed
         super().register(app, options)
+
+    @property
+    def is_importable(self) -> bool:
+        """Whether there is a view that imports rows; then there is `importable`, too."""
+        return any(route.view == "import_rows" for route in self._routes)
 
     def register_views_in_doc(self, api: Any, app: Flask, spec: Any, **options: Any) -> None:
         """Add the parameters, which depend on the application's limits, and document the views."""

@@ -38,11 +38,19 @@ def problem(
     detail: str,
     violations: Sequence[Violation] = (),
     headers: Mapping[str, str] | None = None,
+    extensions: Mapping[str, object] | None = None,
 ) -> Response:
-    """A problem response."""
-    content = {"type": "about:blank", "title": title, "status": status, "detail": detail, "instance": request.path}
+    """A problem response; `extensions` are further members (RFC 9457, section 3.2)."""
+    content: dict[str, object] = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": request.path,
+    }
     if violations:
         content["errors"] = [violation.as_dict() for violation in violations]
+    content |= extensions or {}
     response = Response(orjson.dumps(content), status, mimetype=PROBLEM_TYPE)
     response.headers.update(headers or {})
     return response

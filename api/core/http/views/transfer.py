@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import orjson
 from flask import Response, current_app, request
 
+from api.core.errors import InvalidError
+from api.core.http.body import JSON_TYPE
+from api.core.http.error_handlers import problem
 from api.core.http.query_string import pairs_of
 from api.core.http.steering import Steering
+from api.core.http.upload import file_in, format_of, is_packed
 from api.core.http.views.base import BaseViews
 from api.core.query.params import parse_export
+from api.core.query.problems import not_there
 from api.core.resource.transfer.export import exported, zipped
 from api.core.resource.transfer.formats import Format
+from api.core.resource.transfer.importing import import_file
+from api.core.resource.transfer.report import ImportOrder, parse_mapping
+from api.core.resource.transfer.source import blocks
 
 if TYPE_CHECKING:
     from api.core.resource.transfer.formats import TransferLimits
@@ -47,6 +56,31 @@ class TransferViews(BaseViews):
         response.headers["Content-Disposition"] = f'attachment; filename="{self.resource.name}.{file_format.value}"'
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
+
+    def import_rows(self) -> Response:
+        """Take the rows of a file, each checked like the body of a POST."""
+        order = self._order()
+        packed, largest = is_packed(request), self._limits.import_bytes
+        content = blocks(file_in(request, largest), packed=packed, largest=largest)
+        report = import_file(self.db.transaction, self.resource.importable, content, order, self._limits)
+        facts = {**report.as_dict(), "dry_run": order.dry_run}
+        if report.refused:
+            detail = f"{report.rejected} of {report.read} rows are rejected, and so nothing was written."
+            return problem(InvalidError.status, InvalidError.title, detail, extensions=facts)
+        return Response(orjson.dumps(facts), mimetype=JSON_TYPE)
+
+    def _order(self) -> ImportOrder:
+        """How to import, as the request says."""
+        steering = Steering(pairs_of(request), ("upsert", "map", "atomic", "dry_run"))
+        for name, _ in steering.others:
+            steering.problems.add(name, not_there("parameter", name, steering.known))
+        mapping, upsert = steering.text("map"), steering.text("upsert")
+        columns = steering.problems.attempt("map", lambda: parse_mapping(mapping)) if mapping else None
+        names = tuple(name.strip() for name in upsert.split(",")) if upsert is not None else ()
+        atomic = steering.flag("atomic", default=True)
+        dry_run = steering.flag("dry_run", default=False)
+        steering.raise_any()
+        return ImportOrder(format_of(request), columns or {}, names, atomic, dry_run)
 
     @property
     def _limits(self) -> TransferLimits:

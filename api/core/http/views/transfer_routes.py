@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from api.core.http.documented import errors
+from api.core.http.error_handlers import PROBLEM_TYPE
 from api.core.http.openapi import list_parameters
 from api.core.http.routes import Route
+from api.core.http.schema import ImportProblemSchema, ImportReportSchema
 from api.core.http.views.transfer import FORMULAS
 from api.core.query.params import PAGE_PARAMETERS
 from api.core.resource.transfer.formats import Format
@@ -30,13 +32,48 @@ def _export(resource: ResourceBlueprint, view: View) -> View:
 
 
 def _export_parameters(allowed: AllowList) -> list[dict[str, Any]]:
-    chosen = {"in": "query", "name": "format", "schema": {"type": "string", "enum": [*Format], "default": "csv"}}
-    formulas = {"in": "query", "name": "formulas", "schema": {"type": "string", "enum": [*FORMULAS], "default": "keep"}}
+    formats = {"type": "string", "enum": [*Format], "default": Format.CSV}
+    formulas = {"type": "string", "enum": [*FORMULAS], "default": FORMULAS[0]}
     return [
-        chosen | {"description": "A table with a header, or a JSON object a line."},
-        formulas | {"description": "In CSV, texts that a spreadsheet would calculate: as they are, or behind a `'`."},
+        _query("format", formats, "A table with a header, or a JSON object a line."),
+        _query("formulas", formulas, "In CSV, texts that a spreadsheet would calculate: as they are, or behind a `'`."),
         *(item for item in list_parameters(allowed) if item["name"] not in PAGE_PARAMETERS),
     ]
 
 
-TRANSFER_ROUTES = (Route("export_rows", "GET", "/export", "Export {plural}", _export, _export_parameters),)
+def _import(resource: ResourceBlueprint, view: View) -> View:
+    view = resource.response(200, ImportReportSchema, description="What became of the rows.")(view)
+    view = resource.doc(requestBody={"required": True, "content": _FILE})(view)
+    view = resource.alt_response(
+        422,
+        schema=ImportProblemSchema,
+        content_type=PROBLEM_TYPE,
+        description="Rows were rejected, and nothing was written.",
+    )(view)
+    return errors(resource, view, (400, 409, 413, 415, 503))
+
+
+def _import_parameters(_allowed: AllowList) -> list[dict[str, Any]]:
+    flag, name = {"type": "boolean"}, {"type": "string"}
+    return [
+        _query("upsert", name, "A unique field, or several with commas: rows that are there already are changed."),
+        _query("map", name, "Which fields columns are: `Name:name,Price:price`; `Notes:` leaves one out."),
+        _query("atomic", flag | {"default": True}, "Whether one rejected row keeps all from being written."),
+        _query("dry_run", flag | {"default": False}, "Tell what would become of the rows, and write nothing."),
+        {
+            "in": "header",
+            "name": "Content-Encoding",
+            "schema": {"type": "string", "enum": ["identity", "gzip"]},
+            "description": "`gzip` where the file is packed.",
+        },
+    ]
+
+
+def _query(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"in": "query", "name": name, "schema": schema, "description": description}
+
+
+TRANSFER_ROUTES = (
+    Route("export_rows", "GET", "/export", "Export {plural}", _export, _export_parameters),
+    Route("import_rows", "POST", "/import", "Import {plural}", _import, _import_parameters),
+)

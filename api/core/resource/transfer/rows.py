@@ -1,0 +1,130 @@
+"""From the lines of a file to its rows, or to what is wrong with one; a row has the number of its first line.
+
+CSV is RFC 4180. Nothing between two commas is null, and two quotes are an empty text, as PostgreSQL writes them; the
+standard library's reader cannot tell these apart.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from api.core.errors import MalformedRequestError
+from api.core.resource.transfer.source import LINE_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Cells = list[str | None]
+
+_CELL = re.compile(r'(?:"([^"]*+(?:""[^"]*+)*+)"|([^",]*+))(,|\Z)')
+_OPEN_CELL = re.compile(rb'"[^"]*+(?:""[^"]*+)*+\Z')
+_CLOSED_CELLS = re.compile(rb'(?:(?:"[^"]*+(?:""[^"]*+)*+"|[^",]*+),)*+')
+_MISPLACED = "A quote is misplaced: a value with a quote in it goes into quotes, and the quote is doubled."
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+
+
+def csv_rows(lines: Iterator[bytes]) -> Iterator[tuple[int, Cells | str]]:
+    """The cells of each row, or a sentence about what is wrong with it. Empty lines are no rows.
+
+    Raises:
+        MalformedRequestError: for a quote that is not closed in time, behind which nothing can be told any more.
+    """
+    number = 0
+    for line in lines:
+        first = number = number + 1
+        if b'"' not in line:
+            if line not in {b"", b"\r"}:
+                yield first, _split(line)
+            continue
+        record = line
+        if line.count(b'"') % 2:
+            if not _ends_open(line):
+                yield first, _MISPLACED
+                continue
+            parts = [line, *_continued(lines, len(line), first)]
+            number += len(parts) - 1
+            record = b"\n".join(parts)
+        yield first, _cells(record)
+
+
+def json_rows(lines: Iterator[bytes]) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """The object on each line, or a sentence about what is wrong with it. Empty lines are no rows."""
+    for number, line in enumerate(lines, start=1):
+        if not line.isspace() and line:
+            yield number, _object(line)
+
+
+def _split(line: bytes) -> Cells | str:
+    try:
+        return [cell or None for cell in line.decode().removesuffix("\r").split(",")]
+    except UnicodeDecodeError as error:
+        return _not_utf8(error)
+
+
+def _cells(record: bytes) -> Cells | str:
+    try:
+        text = record.decode().removesuffix("\r")
+    except UnicodeDecodeError as error:
+        return _not_utf8(error)
+    cells: Cells = []
+    position, separator = 0, ","
+    while separator:
+        found = _CELL.match(text, position)
+        if found is None:
+            return _MISPLACED
+        quoted, bare, separator = found.groups()
+        cells.append((bare or None) if quoted is None else quoted.replace('""', '"'))
+        position = found.end()
+    return cells
+
+
+def _ends_open(line: bytes) -> bool:
+    """Whether the last cell of `line` goes on in the next line."""
+    closed = _CLOSED_CELLS.match(line)
+    return _OPEN_CELL.match(line, closed.end() if closed else 0) is not None
+
+
+def _continued(lines: Iterator[bytes], size: int, first: int) -> Iterator[bytes]:
+    """The lines up to the one that closes the quote."""
+    for line in lines:
+        yield line
+        size += len(line) + 1
+        if line.count(b'"') % 2:
+            return
+        if size > LINE_MAX:
+            break
+    raise MalformedRequestError(f"A quote that is opened in line {first} is not closed within {LINE_MAX} bytes.")
+
+
+def parsed(text: bytes) -> Any:
+    """The JSON value that `text` is.
+
+    Raises:
+        ValueError: for text that is none.
+        RecursionError: for one that is nested too deeply.
+    """
+    content = orjson.loads(text)
+    # orjson makes a float of an integer beyond 64 bits, and digits get lost; the standard library keeps them.
+    return json.loads(text) if _LONG_NUMBER.search(text) else content
+
+
+def _object(line: bytes) -> dict[str, Any] | str:
+    try:
+        content = parsed(line)
+    except orjson.JSONDecodeError as error:
+        try:
+            line.decode()
+        except UnicodeDecodeError as wrong:
+            return _not_utf8(wrong)
+        return f"Not valid JSON: {error.msg} at column {error.colno}."
+    except RecursionError:
+        return "Nested too deeply."
+    return content if isinstance(content, dict) else "Must be a JSON object."
+
+
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    return f"Not UTF-8: byte {error.start + 1} of the row is 0x{error.object[error.start]:02x}."

@@ -1,0 +1,216 @@
+"""Export and import of many products: seconds, the peak memory of the worker that serves, and the ratio to bare COPY.
+
+    .venv/bin/python benchmarks/transfer.py [1000000]
+
+Starts a PostgreSQL and gunicorn with one worker of its own, and removes them again.
+"""
+
+from __future__ import annotations
+
+import csv
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+
+from api.core.database.embedded import EmbeddedPostgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROJECT = Path(__file__).resolve().parents[1]
+PORT = 8765
+CATEGORIES = 200
+COLUMNS = "sku, name, description, price, stock_quantity, metadata, category_id"
+COLOURS = ("red", "green", "blue", "white")
+
+
+def main() -> None:
+    """Measure, and print a line each."""
+    number = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    with tempfile.TemporaryDirectory() as name, _database(Path(name)) as url, _worker(url) as pid:
+        table, objects = _files(Path(name), number)
+        connection = psycopg2.connect(url)
+        connection.autocommit = True
+        bench = Bench(connection, pid, number)
+        bench.categories()
+        size = table.stat().st_size / 2**20
+        print(f"{number:,} products, {size:.0f} MiB of CSV, {objects.stat().st_size / 2**20:.0f} MiB of NDJSON")
+        bare_in = bench.bare_copy_in(Path(name) / "keys.csv")
+        bare_out = bench.bare_copy_out()
+        for packed in (False, True):
+            for file_format in ("csv", "ndjson"):
+                bench.export(file_format, bare_out, packed=packed)
+        bench.empty()
+        bench.load("import CSV", table, "text/csv", "", bare_in)
+        bench.load("the same again, upsert", table, "text/csv", "?upsert=sku", bare_in)
+        bench.empty()
+        bench.load("import NDJSON", objects, "application/x-ndjson", "", bare_in)
+
+
+class Bench:
+    """One measurement after another, on the same database and worker."""
+
+    def __init__(self, connection: Any, pid: int, number: int) -> None:
+        self.connection = connection
+        self.pid = pid
+        self.number = number
+
+    def sql(self, statement: str) -> None:
+        """Run a statement."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement)
+
+    def categories(self) -> None:
+        """What the products refer to."""
+        self.sql(f"INSERT INTO categories (name) SELECT 'Shelf ' || n FROM generate_series(1, {CATEGORIES}) n")
+
+    def empty(self) -> None:
+        """Remove all products."""
+        self.sql("TRUNCATE products CASCADE")
+
+    def bare_copy_in(self, path: Path) -> float:
+        """COPY the same rows into the table by themselves, with keys instead of names."""
+        started = time.monotonic()
+        with path.open("rb") as file, self.connection.cursor() as cursor:
+            cursor.copy_expert(f"COPY products ({COLUMNS}) FROM STDIN WITH (FORMAT csv)", file, 65_536)
+        seconds = time.monotonic() - started
+        print(f"{'bare COPY in':<32} {seconds:7.1f} s")
+        self.sql("VACUUM ANALYZE products")
+        return seconds
+
+    def bare_copy_out(self) -> float:
+        """COPY the table out, to nowhere."""
+        started = time.monotonic()
+        with Path(os.devnull).open("wb") as file, self.connection.cursor() as cursor:
+            cursor.copy_expert("COPY products TO STDOUT WITH (FORMAT csv)", file, 65_536)
+        seconds = time.monotonic() - started
+        print(f"{'bare COPY out':<32} {seconds:7.1f} s")
+        return seconds
+
+    def export(self, file_format: str, bare: float, *, packed: bool) -> None:
+        """Fetch all products."""
+        with self._measured(f"export {file_format.upper()}{', gzip' if packed else ''}", bare):
+            client = http.client.HTTPConnection("127.0.0.1", PORT, timeout=3600)
+            headers = {"Accept-Encoding": "gzip"} if packed else {}
+            client.request("GET", f"/api/v1/products/export?format={file_format}", headers=headers)
+            response = client.getresponse()
+            size = 0
+            while block := response.read(65_536):
+                size += len(block)
+            assert response.status == http.client.OK, block  # noqa: S101
+            assert size > self.number  # noqa: S101
+
+    def load(self, title: str, path: Path, content_type: str, query: str, bare: float) -> None:
+        """Send a file."""
+        with self._measured(title, bare), path.open("rb") as file:
+            client = http.client.HTTPConnection("127.0.0.1", PORT, timeout=3600, blocksize=65_536)
+            headers = {"Content-Type": content_type, "Content-Length": str(path.stat().st_size)}
+            client.request("POST", f"/api/v1/products/import{query}", file, headers)
+            answer = json.loads(client.getresponse().read())
+            assert answer["read"] == self.number, answer  # noqa: S101
+            assert answer["rejected"] == 0, answer  # noqa: S101
+
+    @contextmanager
+    def _measured(self, title: str, bare: float) -> Iterator[None]:
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5", encoding="ascii")
+        before = _memory(self.pid, "VmRSS")
+        started = time.monotonic()
+        yield
+        seconds = time.monotonic() - started
+        peak = _memory(self.pid, "VmHWM")
+        print(
+            f"{title:<32} {seconds:7.1f} s   {bare / seconds:5.2f} of bare COPY   "
+            f"peak {peak:5.0f} MiB ({before:.0f} before)",
+            flush=True,
+        )
+
+
+def _memory(pid: int, what: str) -> float:
+    """MiB of a process, by /proc."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{what}:")) / 1024
+
+
+def _files(folder: Path, number: int) -> tuple[Path, Path]:
+    """The products as CSV and NDJSON for the import, and as CSV for COPY."""
+    table, objects, keys = folder / "products.csv", folder / "products.ndjson", folder / "keys.csv"
+    with (
+        table.open("w", encoding="utf-8", newline="") as first,
+        objects.open("w", encoding="utf-8") as second,
+        keys.open("w", encoding="utf-8", newline="") as third,
+    ):
+        with_names, with_keys = csv.writer(first), csv.writer(third)
+        with_names.writerow([*COLUMNS.split(", ")[:-1], "category.name"])
+        for item in range(number):
+            shelf = item % CATEGORIES + 1
+            description = f'A thing for the kitchen, "number {item}", that holds tea and coffee alike.'
+            document = {"colour": COLOURS[item % 4], "size": {"cm": item % 50}}
+            row = [f"SKU-{item:08}", f"Product {item}", description, f"{item % 9000 / 100:.2f}", item % 1000]
+            text = json.dumps(document)
+            with_names.writerow([*row, text, f"Shelf {shelf}"])
+            with_keys.writerow([*row, text, shelf])
+            second.write(
+                json.dumps(
+                    {**dict(zip(COLUMNS.split(", "), row, strict=False)), "metadata": document, "category_id": shelf}
+                )
+            )
+            second.write("\n")
+    return table, objects
+
+
+@contextmanager
+def _database(folder: Path) -> Iterator[str]:
+    server = EmbeddedPostgres(folder / "postgres")
+    server.start()
+    try:
+        yield server.url
+    finally:
+        server.stop()
+
+
+@contextmanager
+def _worker(url: str) -> Iterator[int]:
+    """Run gunicorn with one worker, whose process id it is."""
+    environment = os.environ | {"DATABASE_URL": url, "WEB_CONCURRENCY": "1", "PORT": str(PORT), "LOG_LEVEL": "WARNING"}
+    subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "api", "db", "upgrade"],
+        cwd=PROJECT,
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+    arguments = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "api.wsgi:app"]
+    master = subprocess.Popen(arguments, cwd=PROJECT, env=environment)
+    try:
+        yield _serving(master.pid)
+    finally:
+        master.send_signal(signal.SIGTERM)
+        master.wait()
+
+
+def _serving(master: int) -> int:
+    """The worker's process id, once it answers."""
+    while True:
+        try:
+            client = http.client.HTTPConnection("127.0.0.1", PORT, timeout=5)
+            client.request("GET", "/readyz")
+            client.getresponse().read()
+            break
+        except OSError:
+            time.sleep(0.2)
+    children = Path(f"/proc/{master}/task/{master}/children").read_text(encoding="ascii").split()
+    return int(children[0])
+
+
+if __name__ == "__main__":
+    main()

@@ -65,14 +65,14 @@ class Bench:
         self.pid = pid
         self.number = number
 
-    def sql(self, statement: str) -> None:
+    def sql(self, statement: str, *values: object) -> None:
         """Run a statement."""
         with self.connection.cursor() as cursor:
-            cursor.execute(statement)
+            cursor.execute(statement, values or None)
 
     def categories(self) -> None:
         """What the products refer to."""
-        self.sql(f"INSERT INTO categories (name) SELECT 'Shelf ' || n FROM generate_series(1, {CATEGORIES}) n")
+        self.sql("INSERT INTO categories (name) SELECT 'Shelf ' || n FROM generate_series(1, %s) n", CATEGORIES)
 
     def empty(self) -> None:
         """Remove all products."""

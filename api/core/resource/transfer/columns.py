@@ -9,7 +9,6 @@ from marshmallow import fields
 
 from api.core.errors import MalformedRequestError, Violation
 from api.core.query.problems import not_there
-
 from api.core.resource.transfer.rows import parsed
 
 if TYPE_CHECKING:

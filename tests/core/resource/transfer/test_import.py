@@ -30,9 +30,7 @@ def send(client):
     def post(*lines, query="", resource="products", content_type="text/csv", **headers):
         body = lines[0] if isinstance(lines[0], bytes) else "\n".join(lines).encode()
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return client.post(
-            f"/api/v1/{resource}/import{query}", data=body, content_type=content_type, headers=named
-        )
+        return client.post(f"/api/v1/{resource}/import{query}", data=body, content_type=content_type, headers=named)
 
     return post
 
@@ -119,7 +117,7 @@ def test_references_are_looked_up_by_the_batch(send, statements, monkeypatch):
 
 
 def test_a_byte_order_mark_and_line_ends_of_windows_are_understood(send):
-    body = b"\xef\xbb\xbf" + "\r\n".join([HEADER, 'a,"M\r\nug",1,Kitchen', "b,Pot,1,Kitchen", ""]).encode()
+    body = b"\xef\xbb\xbf" + f'{HEADER}\r\na,"M\r\nug",1,Kitchen\r\nb,Pot,1,Kitchen\r\n'.encode()
     assert counts(send(body)) == {"read": 2, "inserted": 2}
     assert products()[0].name == "M\r\nug"
 

@@ -31,7 +31,8 @@ PRODUCTS = "/api/v1/products"
 MEDIA_TYPES = {"csv": "text/csv", "ndjson": "application/x-ndjson"}
 
 rubbish = st.text(
-    st.characters(exclude_characters="\x00", exclude_categories=("Cs",)) | st.sampled_from('",\n\r\\\t;=\'\u2028\ufeff'),
+    st.characters(exclude_characters="\x00", exclude_categories=("Cs",))
+    | st.sampled_from("\",\n\r\\\t;='\u2028\ufeff"),
     max_size=12,
 )
 documents = st.dictionaries(

@@ -95,12 +95,6 @@ def raw_body(request: Request) -> bytes:
     return body
 
 
-def body_at_hand(request: Request) -> bytes | None:
-    """The body, if it has been read whole already."""
-    body: bytes | None = request.environ.get(_BODY)
-    return body
-
-
 def can_be_read_again(request: Request) -> bool:
     """Whether the body is at hand, or there is none; one that a view has taken from the stream itself is gone."""
     if _BODY in request.environ:

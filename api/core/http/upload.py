@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import HTTPException
 
 from api.core.errors import MalformedRequestError, TooLargeError, UnsupportedMediaTypeError
-from api.core.http.body import body_at_hand
 from api.core.resource.transfer.formats import Format
 
 if TYPE_CHECKING:
     from flask import Request
-
-    from api.core.resource.transfer.source import Source
 
 _FORMATS = {"text/csv": Format.CSV, "application/x-ndjson": Format.NDJSON, "application/ndjson": Format.NDJSON}
 
@@ -48,10 +44,11 @@ def is_packed(request: Request) -> bool:
     return encoding != "identity"
 
 
-class _Upload:
+class Upload:
     """The body as it comes in; one that breaks off is an error, and no end of the file."""
 
     def __init__(self, request: Request, largest: int) -> None:
+        """Read the body of `request`, of at most `largest` bytes."""
         request.max_content_length = largest
         self._request = request
         self._largest = largest
@@ -82,9 +79,3 @@ class _Upload:
 
 def _broken_off() -> MalformedRequestError:
     return MalformedRequestError("The body could not be read to its end.")
-
-
-def file_in(request: Request, largest: int) -> Source:
-    """The body of `request`, of at most `largest` bytes; where somebody has read it already, from there."""
-    read_already = body_at_hand(request)
-    return _Upload(request, largest) if read_already is None else BytesIO(read_already)

@@ -207,12 +207,12 @@ def test_a_view_that_takes_the_body_from_the_stream_is_not_run_again(app_with):
     calls = []
 
     def add(blueprint):
-        @blueprint.route("/import", methods=["POST"])
+        @blueprint.route("/upload", methods=["POST"])
         def load():
             calls.append(request.stream.read())
             raise TransactionConflictError
 
-    response = app_with(add).test_client().post(f"{API_PREFIX}/labels/import", data=gzip.compress(b"a,b"))
+    response = app_with(add).test_client().post(f"{API_PREFIX}/labels/upload", data=gzip.compress(b"a,b"))
     assert response.status_code == 503
     assert len(calls) == 1
 
@@ -233,7 +233,7 @@ def test_a_read_is_not_tried_again(app_with):
 # -- files
 
 
-FILE = f"{API_PREFIX}/labels/import"
+FILE = f"{API_PREFIX}/labels/upload"
 LARGEST = 5_000_000
 
 
@@ -242,7 +242,7 @@ def imports(app_with):
     """A client of an application that imports lines as tags; `imports.calls` holds the lengths of what was read."""
 
     def add(blueprint):
-        @blueprint.route("/import", methods=["POST"])
+        @blueprint.route("/upload", methods=["POST"])
         @takes_file(lambda: LARGEST)
         def load():
             request.max_content_length = LARGEST

@@ -12,7 +12,7 @@ from api.core.http.body import JSON_TYPE
 from api.core.http.error_handlers import problem
 from api.core.http.query_string import pairs_of
 from api.core.http.steering import Steering
-from api.core.http.upload import file_in, format_of, is_packed
+from api.core.http.upload import Upload, format_of, is_packed
 from api.core.http.views.base import BaseViews
 from api.core.query.params import parse_export
 from api.core.query.problems import not_there
@@ -61,7 +61,7 @@ class TransferViews(BaseViews):
         """Take the rows of a file, each checked like the body of a POST."""
         order = self._order()
         packed, largest = is_packed(request), self._limits.import_bytes
-        content = blocks(file_in(request, largest), packed=packed, largest=largest)
+        content = blocks(Upload(request, largest), packed=packed, largest=largest)
         report = import_file(self.db.transaction, self.resource.importable, content, order, self._limits)
         facts = {**report.as_dict(), "dry_run": order.dry_run}
         if report.refused:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flask import current_app
+
 from api.core.http.documented import errors
 from api.core.http.error_handlers import PROBLEM_TYPE
 from api.core.http.openapi import list_parameters
 from api.core.http.routes import Route
 from api.core.http.schema import ImportProblemSchema, ImportReportSchema
-from api.core.http.views.transfer import FORMULAS
+from api.core.http.views.transfer import FORMULAS, TRANSFER_LIMITS
+from api.core.http.writing import takes_file
 from api.core.query.params import PAGE_PARAMETERS
 from api.core.resource.transfer.formats import Format
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from api.core.http.blueprint import ResourceBlueprint
     from api.core.http.routes import View
     from api.core.query.allowlist import AllowList
+    from api.core.resource.transfer.formats import TransferLimits
 
 _FILE = {item.media_type: {"schema": {"type": "string"}} for item in Format}
 _EXPORT_HEADERS = {
@@ -50,7 +54,12 @@ def _import(resource: ResourceBlueprint, view: View) -> View:
         content_type=PROBLEM_TYPE,
         description="Rows were rejected, and nothing was written.",
     )(view)
-    return errors(resource, view, (400, 409, 413, 415, 503))
+    return takes_file(_largest)(errors(resource, view, (400, 409, 413, 415, 503)))
+
+
+def _largest() -> int:
+    limits: TransferLimits = current_app.extensions[TRANSFER_LIMITS]
+    return limits.import_bytes
 
 
 def _import_parameters(_allowed: AllowList) -> list[dict[str, Any]]:

@@ -258,13 +258,13 @@ def test_a_file_may_be_larger_than_other_bodies(client, database):
     assert done.json["inserted"] == 200
 
 
-def test_an_import_with_an_idempotency_key_is_done_once(client):
+def test_an_import_with_an_idempotency_key_is_done_once_however_large(client, database):
     CategoryFactory(name="Books")
+    lines = (f"{number},Mug,1,Books,{'x' * 9000}" for number in range(200))
+    body = "\n".join(["sku,name,price,category.name,description", *lines])
+    assert len(body) > database.config["MAX_CONTENT_LENGTH"]
     for replayed in (None, "true"):
         done = client.post(
-            f"{PRODUCTS}/import",
-            data="sku,name,price,category.name\na,Mug,1,Books\n",
-            content_type="text/csv",
-            headers={"Idempotency-Key": "once"},
+            f"{PRODUCTS}/import", data=body, content_type="text/csv", headers={"Idempotency-Key": "once"}
         )
-        assert (done.json["inserted"], done.headers.get("Idempotency-Replayed")) == (1, replayed)
+        assert (done.json["inserted"], done.headers.get("Idempotency-Replayed")) == (200, replayed)

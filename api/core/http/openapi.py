@@ -18,7 +18,7 @@ from api.core.http.keys import KeyConverter, key_schema
 from api.core.http.schema import BaseSchema, ProblemSchema
 from api.core.query.aggregate_params import FUNCTIONS, possible_fields
 from api.core.query.allowlist import Kind
-from api.core.query.params import COUNTS, DELETED_MODES
+from api.core.query.params import COUNTS, DELETED_MODES, SEARCH_LENGTH_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,6 +193,8 @@ def list_parameters(allowed: AllowList) -> Iterator[dict[str, Any]]:
     orders = ", ".join(sorted([*allowed.sorts, *(f"{name}.<key>" for name in allowed.sort_documents)]))
     yield _query("sort", {"type": "string"}, f"Order by these, descending with a minus sign: {orders}.", example="-id")
     yield from view_parameters(allowed)
+    if allowed.searched:
+        yield from _search_parameters(allowed)
     yield from filter_parameters(allowed)
 
 
@@ -230,6 +232,16 @@ def filter_parameters(allowed: AllowList) -> Iterator[dict[str, Any]]:
     yield _query("not", {"type": "string"}, "Rows for which these conditions do not all hold.")
     for rule in allowed.filters.values():
         yield from _filters_of(rule)
+
+
+def _search_parameters(allowed: AllowList) -> Iterator[dict[str, Any]]:
+    fields = ", ".join(allowed.searched)
+    text = {"type": "string", "minLength": 1, "maxLength": SEARCH_LENGTH_MAX, "pattern": r"\S"}
+    words = f'Rows that have these words in {fields}, best first: `a b`, `"a phrase"`, `a or b`, `a -b`.'
+    yield _query("q", text, words, example="blue or red")
+    yield _query("similar_to", text, f"Rows whose {allowed.searched[0]} is like this, likest first.")
+    marked = f"Add `highlights`: {fields} as HTML, with what was found in `<mark>`."
+    yield _query("highlight", {"type": "boolean"}, marked)
 
 
 def _filters_of(rule: FieldRule) -> Iterator[dict[str, Any]]:

@@ -16,6 +16,7 @@ from api.core.database.types import UTCDateTime
 from api.core.database.validation import validators_of
 from api.core.http import fields
 from api.core.http.body import JSON_TYPE
+from api.core.query.projection import attribute_of, dumped_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -220,12 +221,27 @@ class ImportProblemSchema(ProblemSchema, ImportReportSchema):
     """Rows were rejected, and nothing was written."""
 
 
-def page_schema(item: type[BaseSchema]) -> Schema:
-    """The schema of a page of `item`s."""
+def found_schema(item: type[BaseSchema], model: type[Any]) -> type[BaseSchema]:
+    """`item` as a list shows it: where all that `model` is searched by is public, with what was found."""
+    declared = getattr(model, "__search__", None)
+    fields = getattr(declared, "fields", ())
+    names = [name for name, field in dumped_fields(item()).items() if attribute_of(field) in fields]
+    if not fields or len(names) < len(fields):
+        return item
+    marked = {name: ma_fields.String(allow_none=True) for name in names}
+    one = item.component_name("response")
+    highlights = Schema.from_dict(marked, name=f"{one}HighlightsSchema")  # type: ignore[arg-type]
+    described = {"description": "HTML, with what was found in `<mark>`; where `highlight` asks for it."}
+    added = {"highlights": ma_fields.Nested(highlights, dump_only=True, metadata=described)}
+    return type(f"Found{item.__name__}", (item,), {"__doc__": item.__doc__, **added})
+
+
+def page_schema(item: type[BaseSchema], shown: type[BaseSchema] | None = None) -> Schema:
+    """The schema of a page of `item`s, which may be shown as something more."""
     link = {"description": "Path and query of the neighbouring page; null where there is none."}
     page = Schema.from_dict(
         {
-            "items": ma_fields.List(ma_fields.Nested(item(variant="response")), required=True),
+            "items": ma_fields.List(ma_fields.Nested((shown or item)(variant="response")), required=True),
             "next": ma_fields.String(required=True, allow_none=True, metadata=link),
             "prev": ma_fields.String(required=True, allow_none=True, metadata=link),
             "total": ma_fields.Integer(metadata={"description": "Number of matching rows, where `count` asks for it."}),

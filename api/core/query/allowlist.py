@@ -113,6 +113,8 @@ class AllowList:
     """JSON documents that can be sorted by what they have at a path."""
     comparable: Mapping[str, FieldRule] = field(default_factory=dict)
     """Fields that rows can be grouped by, and results be made of."""
+    searched: tuple[str, ...] = ()
+    """The fields that full-text search looks into; none where there is no such search."""
 
     @cached_property
     def filter_documents(self) -> frozenset[str]:

@@ -92,6 +92,8 @@ class Collection:
         self._filters = self._filter_rules(filters)
         self._sort_documents = frozenset(name for name in sorts if self._declared(name).kind is Kind.JSON)
         self._sorts = self._sort_keys({*sorts, ".".join(self._default_sort.path), "id"}) - self._sort_documents
+        self.searched = self._searched()
+        """The attributes that are searched, and what the schema calls them."""
 
     def allow_list(self, limits: Limits) -> AllowList:
         """The names that a query string may use, with the given limits."""
@@ -106,6 +108,7 @@ class Collection:
             documents=self._documents,
             sort_documents=self._sort_documents,
             comparable=self.comparable,
+            searched=tuple(self.searched.values()),
             limits=limits,
         )
 
@@ -176,6 +179,13 @@ class Collection:
                 raise ValueError(message)
             self._check_to_one(tuple(name.split(".")))
         return frozenset(names)
+
+    def _searched(self) -> dict[str, str]:
+        declared = getattr(self.model, "__search__", None)
+        public = {attribute_of(field): name for name, field in dumped_fields(self._full).items()}
+        fields = getattr(declared, "fields", ())
+        # What is searched can be found out by searching: either all of it is public, or there is no search.
+        return {field: public[field] for field in fields} if public.keys() >= {*fields} else {}
 
     def _check_to_one(self, path: tuple[str, ...]) -> None:
         """A row has one value of each sort key."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from api.core.query.filters import FilterParser
 from api.core.query.grammar import GROUP_NAMES
 from api.core.query.parameters import DELETED_MODES as DELETED_MODES
 from api.core.query.parameters import DELETED_PARAMETER, Parameters
-from api.core.query.plan import Page, QueryPlan, Sort
+from api.core.query.plan import RANK, Page, QueryPlan, Sort, TextSearch
 from api.core.query.problems import ProblemError, Problems, not_there
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 VIEW_PARAMETERS = ("fields", "include")
 PAGE_PARAMETERS = ("limit", "cursor", "page", "per_page", "count")
 LIST_PARAMETERS = (*VIEW_PARAMETERS, "sort", *PAGE_PARAMETERS)
+SEARCH_PARAMETERS = ("q", "similar_to")
+HIGHLIGHT_PARAMETER = "highlight"
+SEARCH_LENGTH_MAX = 200
+"""How many characters can be searched for."""
 COUNTS = ("none", "exact", "estimated")
 
 
@@ -32,9 +37,10 @@ def parse_list(pairs: Sequence[tuple[str, str]], allowed: AllowList, cursors: Cu
         MalformedRequestError: listing every parameter that is wrong.
     """
     problems = Problems()
-    query = _QueryString(pairs, allowed, problems, LIST_PARAMETERS)
+    query = _QueryString(pairs, allowed, problems)
     plan = QueryPlan(
         resource=allowed.resource,
+        search=query.search(),
         where=FilterParser(allowed, problems, others=[*query.known, *sorted(GROUP_NAMES)]).conditions(query.filters),
         sort=query.sort(),
         page=query.page(),
@@ -62,11 +68,13 @@ def parse_export(pairs: Sequence[tuple[str, str]], allowed: AllowList, others: I
         MalformedRequestError: listing every parameter that is wrong.
     """
     problems = Problems()
-    query = _QueryString(pairs, allowed, problems, LIST_PARAMETERS)
-    query.refuse(PAGE_PARAMETERS, "An export has all rows; this parameter is for pages.")
-    known = [name for name in (*query.known, *sorted(GROUP_NAMES), *others) if name not in PAGE_PARAMETERS]
+    query = _QueryString(pairs, allowed, problems)
+    query.refuse((*PAGE_PARAMETERS, HIGHLIGHT_PARAMETER), "An export has all rows; this parameter is for pages.")
+    for_pages = {*PAGE_PARAMETERS, HIGHLIGHT_PARAMETER}
+    known = [name for name in (*query.known, *sorted(GROUP_NAMES), *others) if name not in for_pages]
     plan = QueryPlan(
         resource=allowed.resource,
+        search=query.search(),
         where=FilterParser(allowed, problems, others=known).conditions(query.filters),
         sort=query.sort(),
         fields=query.columns(),
@@ -85,7 +93,7 @@ def parse_view(pairs: Sequence[tuple[str, str]], allowed: AllowList) -> QueryPla
         MalformedRequestError: listing every parameter that is wrong.
     """
     problems = Problems()
-    query = _QueryString(pairs, allowed, problems, LIST_PARAMETERS)
+    query = _QueryString(pairs, allowed, problems)
     query.refuse_what_is_for_lists()
     plan = QueryPlan(
         resource=allowed.resource,
@@ -98,8 +106,29 @@ def parse_view(pairs: Sequence[tuple[str, str]], allowed: AllowList) -> QueryPla
     return plan
 
 
+# A quote, a minus sign before a word, or `or` between words: who writes these means what they write.
+_OPERATOR = re.compile(r'"|(^|\s)-|\bor\b', re.IGNORECASE)
+
+
+def search_text(text: str) -> str:
+    """A text to search for.
+
+    Raises:
+        ProblemError: for a blank one, or one that is too long.
+    """
+    text = text.strip()
+    if not text or len(text) > SEARCH_LENGTH_MAX:
+        message = f"Must have 1 to {SEARCH_LENGTH_MAX} characters to search for."
+        raise ProblemError(message)
+    return text
+
+
 class _QueryString(Parameters):
     """The parameters that steer a read of rows."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]], allowed: AllowList, problems: Problems) -> None:
+        searching = (*SEARCH_PARAMETERS, HIGHLIGHT_PARAMETER) if allowed.searched else ()
+        super().__init__(pairs, allowed, problems, (*LIST_PARAMETERS, *searching))
 
     def refuse(self, names: Iterable[str], reason: str) -> None:
         """Note each of these parameters that is given."""
@@ -110,9 +139,32 @@ class _QueryString(Parameters):
     def refuse_what_is_for_lists(self) -> None:
         """Note every parameter that a read of a single row has no use for."""
         possible = [*VIEW_PARAMETERS, DELETED_PARAMETER] if self._allowed.deletable else [*VIEW_PARAMETERS]
-        self.refuse((name for name in LIST_PARAMETERS if name not in possible), "This parameter is for lists.")
+        for_lists = (*LIST_PARAMETERS, *SEARCH_PARAMETERS, HIGHLIGHT_PARAMETER)
+        self.refuse((name for name in for_lists if name not in possible), "This parameter is for lists.")
         for name, _ in self.filters:
             self._problems.add(name, not_there("parameter", name, possible))
+
+    # -- what to search for ---------------------------------------------------------------------------------------
+
+    @property
+    def _searches(self) -> list[str]:
+        """The parameters that are given of those that search."""
+        return [name for name in SEARCH_PARAMETERS if name in self._steering]
+
+    def search(self) -> TextSearch | None:
+        """What is searched for, if anything is."""
+        highlight = self.choice(HIGHLIGHT_PARAMETER, ("false", "true")) == "true"
+        if not self._searches:
+            if highlight:
+                self._problems.add(HIGHLIGHT_PARAMETER, "Must come with q or similar_to.")
+            return None
+        if len(self._searches) > 1:
+            self._problems.add("similar_to", "Cannot be used with q.")
+        parameter = self._searches[0]
+        text = self._problems.attempt(parameter, partial(search_text, self._steering[parameter])) or ""
+        if parameter == "similar_to":
+            return TextSearch("similar", text, highlight)
+        return TextSearch("exact" if _OPERATOR.search(text) else "words", text, highlight)
 
     # -- what to show ---------------------------------------------------------------------------------------------
 
@@ -125,7 +177,8 @@ class _QueryString(Parameters):
                 self._problems.add("sort", f"Names {bare!r} twice.")
             elif key := self._problems.attempt("sort", partial(self._sort_key, bare, descending=name.startswith("-"))):
                 keys[bare] = key
-        order = [*keys.values()] or [*self._allowed.default_sort]
+        usual = (Sort(RANK, descending=True),) if self._searches else self._allowed.default_sort
+        order = [*keys.values()] or [*usual]
         if not any(key.path == (self._allowed.key,) for key in order):
             # In the last key's direction, so that one index can serve the whole order.
             order.append(Sort((self._allowed.key,), descending=order[-1].descending))

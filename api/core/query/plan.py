@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Count = Literal["none", "exact", "estimated"]
 Deleted = Literal["exclude", "include", "only"]
 GroupKind = Literal["and", "or", "not"]
+SearchKind = Literal["words", "exact", "similar"]
+RANK = ("#rank",)
+"""The path of the sort key that no client names: how well a row meets the search. No field can have this name."""
 
 _DENIED = {"ne": "eq", "not_in": "in"}
 # What PostgreSQL takes as the index of an array, too.
@@ -158,6 +161,24 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class TextSearch:
+    """What is searched for.
+
+    `words` forgives typing errors, where few rows have the words themselves; `exact` does not, as it fits no query with
+    quotes or exclusions; `similar` compares one field with the whole of the text.
+    """
+
+    kind: SearchKind
+    text: str
+    highlight: bool = field(default=False, repr=False)
+
+    @property
+    def shape(self) -> Hashable:
+        """What the statement depends on."""
+        return (self.kind, self.highlight)
+
+
+@dataclass(frozen=True, slots=True)
 class QueryPlan:
     """A whole read.
 
@@ -176,6 +197,7 @@ class QueryPlan:
     resource: str = ""
     excerpts: tuple[Excerpt, ...] = ()
     known: tuple[int, ...] = ()
+    search: TextSearch | None = None
     shape: Hashable = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -190,6 +212,7 @@ class QueryPlan:
             self.count,
             self.deleted,
             bool(self.known),
+            self.search.shape if self.search else None,
         )
         object.__setattr__(self, "shape", shape)
 
@@ -207,6 +230,8 @@ class QueryPlan:
         values |= {f"f{number}": key for number, key in enumerate(picked)}
         if self.known:
             values["known"] = list(self.known)
+        if self.search is not None:
+            values["q"] = self.search.text
         if self.page is not None:
             values["size"] = self.page.size
             if self.page.offset is not None:
@@ -216,8 +241,10 @@ class QueryPlan:
         return values
 
     def fingerprint(self) -> bytes:
-        """Digest of what a cursor is bound to: resource, conditions and their values, sort, deleted or not."""
-        bound_to = (self.resource, self.where, self.sort, self.deleted)
-        # Apart from the sort, so that cursors that were handed out before there were such paths stay valid.
+        """Digest of what a cursor is bound to: resource, conditions and their values, search, sort, deleted or not."""
+        bound_to: tuple[Any, ...] = (self.resource, self.where, self.sort, self.deleted)
+        # Only where there are any, so that cursors that were handed out before there were such paths stay valid.
         inside = tuple(key.json_path for key in self.sort)
-        return hashlib.sha256(repr((*bound_to, inside) if any(inside) else bound_to).encode()).digest()[:12]
+        bound_to += (inside,) if any(inside) else ()
+        bound_to += (self.search,) if self.search else ()
+        return hashlib.sha256(repr(bound_to).encode()).digest()[:12]

@@ -33,7 +33,7 @@ from api.core.query.relations import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from marshmallow import Schema
     from sqlalchemy import ColumnElement, FromClause
@@ -177,13 +177,14 @@ def row_json(
     source: FromClause,
     column_of: Callable[[str], ColumnElement[Any]],
     excerpts: Excerpts,
+    extra: Iterable[ColumnElement[Any]] = (),
 ) -> tuple[ColumnElement[Any], FromClause]:
     """The JSON expression of one row of `source`, and `source` joined with what the expression needs.
 
-    `column_of` finds an attribute of `model` in `source`.
+    `column_of` finds an attribute of `model` in `source`; `extra` are labelled expressions to add at the end.
     """
     cells, joined, used = _cells(schema, model, source, column_of, excerpts)
-    row = select(*cells).correlate(*used).lateral()
+    row = select(*cells, *extra).correlate(*used).lateral()
     return func.row_to_json(row.table_valued()), joined.join(row, true())
 
 

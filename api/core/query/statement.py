@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from marshmallow.fields import String
@@ -23,6 +24,7 @@ from sqlalchemy import (
     select,
     true,
     tuple_,
+    union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, array
 from sqlalchemy.orm import aliased
@@ -31,11 +33,16 @@ import api.core.query.estimate  # noqa: F401 - for its listener, which makes the
 from api.core.query.compiled import ShapeCache, Statement, compiled
 from api.core.query.conditions import Conditions
 from api.core.query.json_values import sortable_at
+from api.core.query.plan import RANK
 from api.core.query.projection import Excerpts, needed_attributes, row_json, row_texts
 from api.core.query.relations import is_nullable, live, mapper_of, related_model, relationship_of, scope
+from api.core.query.search import BY_WORDS, Highlights, Matches
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from marshmallow.fields import Field
+    from sqlalchemy.types import TypeEngine
 
     from api.core.query.collection import Collection
     from api.core.query.plan import Position, QueryPlan, Sort
@@ -48,6 +55,7 @@ COUNTED = "counted"
 # Names that no attribute can have.
 _ORDINAL = "#ordinal"
 _SORT_KEY = "#sort_key_{}"
+_FOUND_KEY = "#found_key_{}"
 
 
 class StatementCache(ShapeCache["QueryPlan"]):
@@ -96,6 +104,7 @@ class _Builder:
         self._model = collection.model
         self._schema = collection.schema_for(plan)
         self._excerpts = Excerpts(plan.excerpts)
+        self._matches = Matches(self._model, plan.search, self._restrictions) if plan.search else None
 
     # -- one row --------------------------------------------------------------------------------------------------
 
@@ -126,7 +135,8 @@ class _Builder:
         """
         keys, picked = self._picked_rows()
         numbered = select(picked, func.row_number().over().label(_ORDINAL)).subquery()
-        body, joined = row_json(self._schema, self._model, numbered, numbered.c.__getitem__, self._excerpts)
+        column_of = numbered.c.__getitem__
+        body, joined = row_json(self._schema, self._model, numbered, column_of, self._excerpts, self._extra(column_of))
         size: ColumnElement[int] = bindparam("size")
         ordinal = numbered.c[_ORDINAL]
         order = ordinal.desc() if self._plan.page and self._plan.page.backward else ordinal
@@ -144,13 +154,8 @@ class _Builder:
 
     def all_rows(self, form: ExportForm) -> Select[Any]:
         """Every row in its order."""
-        query = select(*self._columns(needed_attributes(self._schema, self._model))).select_from(self._model)
-        order: list[_SortKey] = []
-        for number, sort in enumerate(self._plan.sort):
-            query, key = self._sort_key(query, sort, f"s{number}")
-            query = query.add_columns(key.expression.label(_SORT_KEY.format(number)))
-            order.append(key)
-        rows = query.where(*self._scope(), *self._conditions()).subquery()
+        query, order = self._rows() if self._matches is None else self._found_rows(self._matches)
+        rows = query.add_columns(*_labelled(order, _SORT_KEY)).subquery()
         what: list[ColumnElement[Any]]
         if form == "json":
             body, joined = row_json(self._schema, self._model, rows, rows.c.__getitem__, self._excerpts)
@@ -163,7 +168,14 @@ class _Builder:
 
     def counted(self, what: ColumnElement[Any]) -> Select[Any]:
         """`what` of all rows that meet the conditions."""
-        return select(what).select_from(self._model).where(*self._scope(), *self._conditions())
+        if self._matches is None:
+            return select(what).select_from(self._model).where(*self._restrictions())
+        ways = self._matches.ways()
+        # Whether likeness counts is not known before the query runs.
+        considered = ways if self._plan.count == "exact" else ways[:1]
+        one: Any = literal_column("1").label("one")
+        rows = [select(one).select_from(self._model).where(*self._restrictions(), way.condition) for way in considered]
+        return select(what).select_from(union_all(*rows).subquery())
 
     def _total(self, fetched: ColumnElement[int], size: ColumnElement[int]) -> ColumnElement[Any]:
         """How many rows there are on all pages; not counted where this page shows it."""
@@ -196,15 +208,14 @@ class _Builder:
         writer = Conditions(self._model, self._model, self._collection.attributes_of)
         return [writer.write(condition) for condition in self._plan.where]
 
+    def _restrictions(self) -> list[ColumnElement[bool]]:
+        """What holds for every row of the list, whatever is searched for."""
+        return [*self._scope(), *self._conditions()]
+
     def _picked_rows(self) -> tuple[list[_SortKey], Any]:
         """The sort keys, and the page's rows and one more with these keys as text."""
-        query = select(*self._columns(needed_attributes(self._schema, self._model))).select_from(self._model)
-        keys: list[_SortKey] = []
-        for number, sort in enumerate(self._plan.sort):
-            query, key = self._sort_key(query, sort, f"s{number}")
-            keys.append(key)
-        labels = [cast(key.expression, Text).label(_SORT_KEY.format(number)) for number, key in enumerate(keys)]
-        query = query.add_columns(*labels).where(*self._scope(), *self._conditions())
+        query, keys = self._rows() if self._matches is None else self._found_rows(self._matches)
+        query = query.add_columns(*_labelled(keys, _SORT_KEY, Text()))
         page = self._plan.page
         if page is not None and page.position is not None and page.position.keys:
             query = query.where(_behind(keys, page.position))
@@ -213,6 +224,42 @@ class _Builder:
         if page is not None and page.offset is not None:
             query = query.offset(bindparam("skip"))
         return keys, query.subquery()
+
+    def _rows(self, rank: ColumnElement[Any] | None = None) -> tuple[Select[Any], list[_SortKey]]:
+        """The rows of the list on all pages, in no order, and what they are sorted by."""
+        query = select(*self._columns(self._needed)).select_from(self._model).where(*self._restrictions())
+        keys: list[_SortKey] = []
+        for number, sort in enumerate(self._plan.sort):
+            if sort.path == RANK:
+                key = _SortKey(rank, sort.descending, nullable=False)  # type: ignore[arg-type]  # where it is searched
+            else:
+                query, key = self._sort_key(query, sort, f"s{number}")
+            keys.append(key)
+        return query, keys
+
+    def _found_rows(self, matches: Matches) -> tuple[Select[Any], list[_SortKey]]:
+        """The same of the rows that are found."""
+        ways = []
+        for way in matches.ways():
+            rows, keys = self._rows(way.rank)
+            by_words: Any = literal_column(str(way.by_words)).label(BY_WORDS)
+            ways.append(rows.where(way.condition).add_columns(by_words, *_labelled(keys, _FOUND_KEY)))
+        found = union_all(*ways).subquery()
+        keys = [replace(key, expression=found.c[_FOUND_KEY.format(number)]) for number, key in enumerate(keys)]
+        return select(*(found.c[name] for name in (*sorted(self._needed), BY_WORDS))), keys
+
+    @cached_property
+    def _needed(self) -> set[str]:
+        """The attributes that the rows' JSON is made of."""
+        marked = self._collection.searched if self._plan.search and self._plan.search.highlight else ()
+        return {*needed_attributes(self._schema, self._model), *marked}
+
+    def _extra(self, column_of: Callable[[str], ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+        """What a row's JSON has besides the fields of the schema."""
+        if self._plan.search is None or not self._plan.search.highlight:
+            return []
+        highlights = Highlights(self._model, self._collection.searched)
+        return [highlights.json(column_of).label("highlights")]
 
     def _sort_key(self, query: Select[Any], sort: Sort, json_path: str) -> tuple[Select[Any], _SortKey]:
         """The sort key, and `query` joined with the rows that it comes from.
@@ -232,6 +279,12 @@ class _Builder:
             return query, _SortKey(sortable_at(getattr(entity, last), json_path), sort.descending, nullable=True)
         nullable = bool(relations) or is_nullable(model, last)
         return query, _SortKey(getattr(entity, last), sort.descending, nullable)
+
+
+def _labelled(keys: list[_SortKey], label: str, type_: TypeEngine[Any] | None = None) -> list[ColumnElement[Any]]:
+    """The keys as columns; with `type_`, cast to it."""
+    expressions = [cast(key.expression, type_) if type_ else key.expression for key in keys]
+    return [expression.label(label.format(number)) for number, expression in enumerate(expressions)]
 
 
 def _ordered(key: _SortKey, *, backward: bool) -> ColumnElement[Any]:

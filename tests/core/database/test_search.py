@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import String, event, insert, inspect, select, text, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from api.core.database.search import VECTOR, Search, matching, similar, vector_of
+from api.core.database.search import VECTOR, Search, matching, search_of, similar
 from api.resources.orders.models import Order
 from api.resources.products.models import Product
 from api.resources.users.models import User
@@ -87,7 +87,7 @@ def test_a_model_without_a_declaration_cannot_be_searched():
 
 def test_the_vector_follows_every_change_even_by_raw_sql(session):
     product = ProductFactory(name="Blue mugs", description=None)
-    vector = select(vector_of(Product)).where(Product.id == product.id)
+    vector = select(search_of(Product).vector(Product)).where(Product.id == product.id)
     assert session.scalar(vector) == "'blue':1A 'mug':2A"
     session.execute(text("UPDATE products SET description = 'For tea'"))
     assert session.scalar(vector) == "'blue':1A 'mug':2A 'tea':4B"
@@ -96,7 +96,7 @@ def test_the_vector_follows_every_change_even_by_raw_sql(session):
 def test_words_of_a_simple_language_are_kept_as_they_are(session):
     session.add(User(username="walking", email="the@example.com"))
     session.commit()
-    assert session.scalar(select(vector_of(User))) == "'the@example.com':2B 'walking':1A"
+    assert session.scalar(select(search_of(User).vector(User))) == "'the@example.com':2B 'walking':1A"
 
 
 @pytest.mark.parametrize("times", [1, 2])

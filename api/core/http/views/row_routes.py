@@ -20,7 +20,7 @@ from api.core.http.documented import (
 from api.core.http.json_patch import JSON_PATCH_TYPE, MERGE_PATCH_TYPE, OPERATIONS_SCHEMA, json_patch
 from api.core.http.openapi import list_parameters, view_parameters
 from api.core.http.routes import Route
-from api.core.http.schema import page_schema
+from api.core.http.schema import found_schema, page_schema
 
 if TYPE_CHECKING:
     from api.core.http.blueprint import ResourceBlueprint
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 
 def _list(resource: ResourceBlueprint, view: View) -> View:
-    view = resource.response(200, page_schema(resource.schema), description="A page.", headers=LINK)(view)
+    page = page_schema(resource.schema, found_schema(resource.schema, resource.model))
+    view = resource.response(200, page, description="A page.", headers=LINK)(view)
     return errors(resource, view, READ_ERRORS)
 
 

@@ -13,7 +13,7 @@ from api.core.http.routes import Route
 from api.core.http.schema import ImportProblemSchema, ImportReportSchema
 from api.core.http.views.transfer import FORMULAS, TRANSFER_LIMITS
 from api.core.http.writing import takes_file
-from api.core.query.params import PAGE_PARAMETERS
+from api.core.query.params import HIGHLIGHT_PARAMETER, PAGE_PARAMETERS
 from api.core.resource.transfer.formats import Format
 
 if TYPE_CHECKING:
@@ -38,10 +38,11 @@ def _export(resource: ResourceBlueprint, view: View) -> View:
 def _export_parameters(allowed: AllowList) -> list[dict[str, Any]]:
     formats = {"type": "string", "enum": [*Format], "default": Format.CSV}
     formulas = {"type": "string", "enum": [*FORMULAS], "default": FORMULAS[0]}
+    for_pages = {*PAGE_PARAMETERS, HIGHLIGHT_PARAMETER}
     return [
         _query("format", formats, "A table with a header, or a JSON object a line."),
         _query("formulas", formulas, "In CSV, texts that a spreadsheet would calculate: as they are, or behind a `'`."),
-        *(item for item in list_parameters(allowed) if item["name"] not in PAGE_PARAMETERS),
+        *(item for item in list_parameters(allowed) if item["name"] not in for_pages),
     ]
 
 

@@ -127,10 +127,9 @@ class Highlights:
 
     def json(self, column_of: Callable[[str], ColumnElement[Any]]) -> ColumnElement[Any]:
         """The JSON object of one row; `column_of` finds an attribute of it."""
-        cells: list[Any] = []
-        for attribute, name in self._names.items():
-            cells += [literal_column(f"'{name}'"), self._marked(attribute, column_of)]
-        return func.json_build_object(*cells)
+        cells = [self._marked(attribute, column_of).label(name) for attribute, name in self._names.items()]
+        row = select(*cells).correlate(column_of(BY_WORDS).table).subquery()
+        return select(func.row_to_json(row.table_valued())).scalar_subquery()
 
     def _marked(self, attribute: str, column_of: Callable[[str], ColumnElement[Any]]) -> ColumnElement[Any]:
         column = column_of(attribute)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from jsonpatch import JsonPatch as Operation
 from jsonpatch import JsonPatchException, JsonPatchTestFailed
 from jsonpointer import JsonPointerException
@@ -67,7 +67,7 @@ class JSONPatch:
         after = plain(before)
         for number, operation in enumerate(self.operations):
             after = _applied(operation, after, number)
-        changed = {name: after.get(name) for name in {**before, **after} if _text(after, name) != _text(before, name)}
+        changed = {name: after.get(name) for name in {**before, **after} if _differs(after, before, name)}
         try:
             return schema.load(changed)
         except ValidationError as error:
@@ -113,6 +113,9 @@ def _document(schema: BaseSchema, row: Any) -> dict[str, Any]:
 def _applied(operation: Mapping[str, Any], document: dict[str, Any], number: int) -> dict[str, Any]:
     try:
         result = Operation([operation]).apply(document)
+        size = len(_text(result))
+    except RecursionError as error:
+        raise InvalidError(violations=[_at(number, "path", "The result is nested too deeply.")]) from error
     except JsonPatchTestFailed as error:
         raise ConflictError(violations=[_at(number, "value", "The resource has another value there.")]) from error
     except (JsonPatchException, JsonPointerException) as error:
@@ -120,14 +123,19 @@ def _applied(operation: Mapping[str, Any], document: dict[str, Any], number: int
     if not isinstance(result, dict):
         raise InvalidError(violations=[_at(number, "path", "The resource as a whole must stay a JSON object.")])
     # `copy` can double a document again and again.
-    if len(orjson.dumps(result)) > RESULT_BYTES_MAX:
+    if size > RESULT_BYTES_MAX:
         raise InvalidError(violations=[_at(number, "path", f"The result is larger than {RESULT_BYTES_MAX} bytes.")])
     return result
 
 
-def _text(document: Mapping[str, Any], name: str) -> bytes:
-    """A member as JSON: Python takes `1` and `true` for equal."""
-    return orjson.dumps(document.get(name), option=orjson.OPT_SORT_KEYS)
+def _differs(after: Mapping[str, Any], before: Mapping[str, Any], name: str) -> bool:
+    """Whether a member is other JSON than before: Python takes `1` and `true` for equal."""
+    return _text(after.get(name)) != _text(before.get(name))
+
+
+def _text(value: Any) -> bytes:
+    """`value` as JSON, by the standard library: orjson refuses integers beyond 64 bits."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
 
 
 def _impossible(number: int, operation: Mapping[str, Any], document: Mapping[str, Any]) -> APIError:

@@ -187,6 +187,26 @@ def test_a_document_cannot_be_doubled_without_end(client, url):
     assert client.get(url).json["version"] == 1
 
 
+@pytest.mark.parametrize("levels", [33, 300, 1000])
+def test_a_value_that_is_nested_too_deeply_is_refused(client, url, levels):
+    deep = '{"a":' * levels + "1" + "}" * levels
+    content = f'[{{"op": "add", "path": "/metadata/deep", "value": {deep}}}]'
+    response = client.patch(url, data=content, content_type="application/json-patch+json")
+    assert "nested" in "".join(problems(response, 422).values())
+
+
+def test_an_integer_beyond_64_bits_is_kept_with_all_its_digits(client, url):
+    large = 123456789012345678901234567890
+    response = patched(client, url, {"op": "add", "path": "/metadata/serial", "value": large})
+    assert response.json["metadata"]["serial"] == large
+    assert patched(client, url, {"op": "replace", "path": "/name", "value": "Cup"}).json["metadata"]["serial"] == large
+
+
+def test_an_integer_that_no_field_can_hold_is_pointed_at(client, url):
+    response = patched(client, url, {"op": "replace", "path": "/category_id", "value": 10**30})
+    assert "/category_id" in problems(response, 422)
+
+
 def test_the_tag_is_checked_before_the_operations(client, url):
     response = patched(client, url, {"op": "remove", "path": "/absent"}, headers={"If-Match": '"0-1"'})
     assert response.status_code == 412

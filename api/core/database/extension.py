@@ -173,6 +173,9 @@ class Database(SQLAlchemy):
                 "or afterwards `flask db stamp head`."
             )
             warnings.warn(message, stacklevel=2)
+        if bind_key == "__all__":
+            # Another application in this process may have databases of other names.
+            bind_key = [name for name in self.metadatas if name in self.engines]
         super().create_all(bind_key)
 
     def shutdown(self) -> None:

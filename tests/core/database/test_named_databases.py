@@ -183,3 +183,9 @@ def test_a_forked_process_shares_no_connection_with_any_database(settings, repor
 def test_a_database_that_is_none_is_refused_with_those_that_there_are(use):
     with pytest.raises(LookupError, match="There is no database 'reportin'; named ones: reporting"):
         use()
+
+
+def test_tables_are_made_only_in_the_databases_that_the_application_has(two, app):
+    del two
+    with app.app_context(), pytest.warns(UserWarning, match="flask db upgrade"):
+        db.create_all()

@@ -32,7 +32,12 @@ def command() -> None:
 
 def print_event(event: Event) -> None:
     """Print `event` as a line of JSON."""
-    click.echo(orjson.dumps(event.as_dict()).decode())
+    # Not by orjson, which refuses integers beyond 64 bits.
+    click.echo(json.dumps(event.as_dict(), default=_as_text, ensure_ascii=False, separators=(",", ":")))
+
+
+def _as_text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _handler(_context: click.Context, _option: click.Parameter, value: str | None) -> Handler:

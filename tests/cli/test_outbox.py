@@ -110,6 +110,14 @@ def test_without_a_handler_it_prints_each_event_as_a_line_of_json(database):
     assert "empty" in run(database, "status")
 
 
+def test_an_event_with_an_integer_beyond_64_bits_is_printed_and_not_parked(database):
+    with db.transaction() as session:
+        publish(session, "a", {"serial": 10**30})
+    line, tally = map(json.loads, run(database, "consume", "--once", "--json").splitlines())
+    assert line["payload"] == {"serial": 10**30}
+    assert tally == {"handled": 1, "failed": 0}
+
+
 def test_status_and_retry_tell_of_what_was_parked(database, seen, tmp_path, monkeypatch):
     del seen
     monkeypatch.syspath_prepend(tmp_path)

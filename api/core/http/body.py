@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 JSON_TYPE = "application/json"
 _BODY = "api.body"
 _UNKNOWN = "Unknown field."
+_BROKEN_OFF = "The body could not be read to its end."
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 
@@ -123,9 +124,13 @@ def _read(request: Request) -> bytes:
         in_chunks = request.content_length is None and request.environ.get("wsgi.input_terminated", False)
         if limit is None or not in_chunks:
             return request.get_data(cache=True)
-        body: bytes = request.environ["wsgi.input"].read(limit + 1)
     except OSError as error:
-        raise MalformedRequestError("The body could not be read to its end.") from error
+        raise MalformedRequestError(_BROKEN_OFF) from error
+    try:
+        body: bytes = request.environ["wsgi.input"].read(limit + 1)
+    except Exception as error:
+        # gunicorn's errors for broken chunks have no common class, and not all of them are OSErrors.
+        raise MalformedRequestError(_BROKEN_OFF) from error
     if len(body) > limit:
         raise RequestEntityTooLarge
     return body

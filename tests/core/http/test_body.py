@@ -6,6 +6,7 @@ import json
 from io import BytesIO
 
 import pytest
+from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkSize
 
 from tests.factories import CategoryFactory, OrderFactory, ProductFactory, UserFactory
 
@@ -276,10 +277,11 @@ def test_a_body_in_chunks_beyond_the_limit_is_too_large_and_writes_nothing(clien
     assert client.get("/api/v1/tags").json["items"] == []
 
 
-def test_a_body_in_broken_chunks_is_malformed(client):
+@pytest.mark.parametrize("error", [OSError(), InvalidChunkSize(b"ZZ"), ChunkMissingTerminator(b"")])
+def test_a_body_in_broken_chunks_is_malformed(client, error):
     class Broken(BytesIO):
         def read(self, *_):
-            raise OSError
+            raise error
 
     assert in_chunks(client, Broken()).status_code == 400
 

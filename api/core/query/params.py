@@ -27,6 +27,8 @@ SEARCH_PARAMETERS = ("q", "similar_to")
 HIGHLIGHT_PARAMETER = "highlight"
 SEARCH_LENGTH_MAX = 200
 """How many characters can be searched for."""
+SORT_PATHS_MAX = 5
+"""Sort keys inside of documents: a cursor holds the text of each, and has to fit into a URL."""
 COUNTS = ("none", "exact", "estimated")
 
 
@@ -177,6 +179,8 @@ class _QueryString(Parameters):
                 self._problems.add("sort", f"Names {bare!r} twice.")
             elif key := self._problems.attempt("sort", partial(self._sort_key, bare, descending=name.startswith("-"))):
                 keys[bare] = key
+        if sum(bool(key.json_path) for key in keys.values()) > SORT_PATHS_MAX:
+            self._problems.add("sort", f"Must not name more than {SORT_PATHS_MAX} paths into documents.")
         usual = (Sort(RANK, descending=True),) if self._searches else self._allowed.default_sort
         order = [*keys.values()] or [*usual]
         if not any(key.path == (self._allowed.key,) for key in order):

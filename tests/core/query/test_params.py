@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from api.core.errors import MalformedRequestError
@@ -320,3 +322,14 @@ def test_a_name_of_any_length_or_content_is_repeated_in_a_form_that_can_be_writt
         assert parameter.encode()
         assert len(parameter) <= 101
         assert len(detail) < 400
+
+
+def test_a_sort_by_more_paths_than_a_cursor_has_room_for_is_refused():
+    paths = [f"metadata.k{number}" for number in range(6)]
+    plenty = replace(ALLOWED, limits=replace(ALLOWED.limits, list_max=20))
+    assert len(parse_list([("sort", ",".join(paths[:5]))], plenty, CODEC).sort) == 6
+    with pytest.raises(MalformedRequestError) as refused:
+        parse_list([("sort", ",".join(paths))], plenty, CODEC)
+    assert [violation.detail for violation in refused.value.violations] == [
+        "Must not name more than 5 paths into documents."
+    ]

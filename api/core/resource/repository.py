@@ -10,6 +10,7 @@ from sqlalchemy import Select, delete, func, literal, select, update
 
 from api.core.database import soft_delete
 from api.core.database.mixins import INCLUDE_DELETED, SoftDeleteMixin, TimestampMixin, now
+from api.core.database.search import matching, similar
 from api.core.database.validation import check_values
 from api.core.errors import ConflictError, NotFoundError
 from api.core.resource import upsert
@@ -135,6 +136,18 @@ class ReadOnlyRepository(Generic[M]):
         """How many rows meet all conditions."""
         statement = select(func.count()).select_from(self.model).where(*conditions)
         return self.session.scalar(statement, execution_options={INCLUDE_DELETED: include_deleted}) or 0
+
+    def search(self, words: str, *conditions: ColumnElement[bool], limit: int | None = None) -> Sequence[M]:
+        """Rows that have `words`, best first, and meet all conditions; web-search syntax, typing errors not forgiven.
+
+        Raises:
+            TypeError: when the model declares no search.
+        """
+        return self.session.scalars(matching(self.model, words).where(*conditions).limit(limit)).all()
+
+    def similar_to(self, text: str, *conditions: ColumnElement[bool], limit: int | None = None) -> Sequence[M]:
+        """Rows whose first searched field is like `text`, likest first; raises as `search` does."""
+        return self.session.scalars(similar(self.model, text).where(*conditions).limit(limit)).all()
 
     def _ordered(self, conditions: Iterable[ColumnElement[bool]], order_by: Iterable[Any]) -> Select[M]:
         return self.select().where(*conditions).order_by(*(tuple(order_by) or mapper_of(self.model).primary_key))

@@ -377,6 +377,31 @@ def test_a_single_row_is_not_searched_for(client):
     assert answer.json["errors"] == [{"parameter": "q", "detail": "This parameter is for lists."}]
 
 
+@pytest.mark.parametrize("parameter", ["q", "similar_to", "highlight"])
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/aggregate", None),
+        ("GET", "/{id}/history", None),
+        ("POST", "/{id}/restore", None),
+        ("POST", "/bulk", {"items": [{"id": 1, "stock_quantity": 7}]}),
+        ("PATCH", "/bulk", {"items": [{"id": 1, "stock_quantity": 7}]}),
+        ("DELETE", "/bulk", {"items": [{"id": 1, "stock_quantity": 7}]}),
+        ("PATCH", "", {"stock_quantity": 7}),
+        ("DELETE", "", None),
+    ],
+)
+@pytest.mark.parametrize("others", [{}, {"name": "Mug"}])
+def test_what_cannot_be_searched_refuses_to_and_changes_nothing(client, parameter, method, path, body, others):
+    product = ProductFactory(name="Mug", stock_quantity=1)
+    url = f"{LIST}{path.format(id=product.id)}"
+    answer = client.open(url, method=method, json=body, query_string={parameter: "true", **others})
+    assert answer.status_code == 400, answer.text
+    assert parameter in {error["parameter"] for error in answer.json["errors"]}
+    shown = client.get(f"{LIST}/{product.id}")
+    assert (shown.status_code, shown.json["stock_quantity"]) == (200, 1)
+
+
 # -- the declaration
 
 

@@ -128,6 +128,39 @@ def test_a_repository_is_readable(tags):
     assert total(tags) == 0
 
 
+# -- searching
+
+
+def test_rows_are_searched_by_words_the_best_first(session):
+    products = Repository(Product, session())
+    for name, price in (("Mug tree", 5), ("Blue mugs", 1), ("Mug, large", 9), ("Teapot", 3)):
+        ProductFactory(name=name, price=price, description="Goes with a mug." if price == 3 else None)
+    assert sorted(named(products.search("mugs"))) == ["Blue mugs", "Mug tree", "Mug, large", "Teapot"]
+    assert named(products.search("mug"))[-1] == "Teapot"
+    assert named(products.search("mug", Product.price < 4)) == ["Blue mugs", "Teapot"]
+    assert named(products.search("mug", Product.price < 4, limit=1)) == ["Blue mugs"]
+    assert products.search("the") == []
+
+
+def test_rows_with_a_similar_name_are_found_the_likest_first(session):
+    products = ReadOnlyRepository(Product, session())
+    for name in ("Keyboard stand", "Keyboard", "Teapot"):
+        ProductFactory(name=name)
+    assert named(products.similar_to("Keybord")) == ["Keyboard", "Keyboard stand"]
+    assert named(products.similar_to("Keybord", Product.name != "Keyboard", limit=1)) == ["Keyboard stand"]
+
+
+@pytest.mark.usefixtures("abc")
+def test_a_deleted_row_is_not_searched(tags):
+    assert named(tags.search("gone or b")) == ["b"]
+
+
+@pytest.mark.parametrize("method", [Repository.search, Repository.similar_to])
+def test_a_model_that_declares_no_search_cannot_be_searched(session, method):
+    with pytest.raises(TypeError, match="Order declares no __search__"):
+        method(Repository(Order, session()), "x")
+
+
 # -- writing
 
 

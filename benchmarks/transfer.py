@@ -1,6 +1,6 @@
 """Export and import of many products: seconds, the peak memory of the worker that serves, and the ratio to bare COPY.
 
-    .venv/bin/python benchmarks/transfer.py [1000000]
+    .venv/bin/python -m benchmarks.transfer [1000000]
 
 Starts a PostgreSQL and gunicorn with one worker of its own, and removes them again.
 """

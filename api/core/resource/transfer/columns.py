@@ -53,7 +53,7 @@ class Columns:
     def target(self, column: str) -> str | None:
         """The field or natural key that a column of the file fills; None for one that is not looked at."""
         name = self._mapping.get(column, column)
-        if not name or name in self._importable.ignored:
+        if name in self._importable.ignored or (column in self._mapping and not name):
             self.ignored.add(column)
             return None
         self._called[name] = column
@@ -93,9 +93,9 @@ class Columns:
                 )
 
     def _check(self, header: Cells, targets: list[str | None]) -> None:
-        given = [name for name in targets if name is not None]
+        given = [name for name in targets if name]
         details = [f"There is no name for column {number}." for number, name in enumerate(header, 1) if not name]
-        details += [not_there("field", name, self.possible) for name in given if name and name not in self.possible]
+        details += [not_there("field", name, self.possible) for name in given if name not in self.possible]
         details += [f"{name!r} is there twice." for name in sorted({name for name in given if given.count(name) > 1})]
         details += [f"There is no column {name!r} to map." for name in self._mapping if name not in header]
         refers = {key.refers.name: name for name, key in self._importable.natural_keys.items() if name in given}

@@ -155,13 +155,15 @@ class Settlement:
         values = [self._value(item) for item in fields] + [
             self._rows.c[column.name] for column in self._stage.defaulted
         ]
-        source = select(*values).order_by(self._rows.c[LINE])
+        source = select(*values)
         if self._key is None:
+            in_order = source.order_by(self._rows.c[LINE])
             done: Any = self._session.execute(
-                insert_rows(self._target).from_select(columns, source, include_defaults=False)
+                insert_rows(self._target).from_select(columns, in_order, include_defaults=False)
             )
             return Written(done.rowcount, 0)
-        return self._upsert(self._key, columns, source)
+        # By the key, so that two files with the same rows, in whatever order, wait for one another and never deadlock.
+        return self._upsert(self._key, columns, source.order_by(*self._key.values_in(self._rows)))
 
     def _upsert(self, key: UniqueKey, columns: list[Column[Any]], source: Select[Any]) -> Written:
         names = [item.column.name for item in self._fields]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pytest
@@ -52,6 +54,18 @@ def products(**conditions):
 def number_of(model):
     db.session.rollback()
     return db.session.scalar(select(func.count()).select_from(model))
+
+
+def wait_for_waiters(number):
+    """Return when so many transactions wait for another one's lock."""
+    waiting = text("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted")
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with db.engine.connect() as connection:
+            if connection.scalar(waiting) == number:
+                return
+        time.sleep(0.02)
+    pytest.fail(f"There are not {number} that wait")
 
 
 # -- right files ------------------------------------------------------------------------------------------------------
@@ -189,6 +203,12 @@ def test_mistakes_of_objects_are_told_likewise(send):
     assert {item[1] for item in rejects(response)[5:]} == {"sku", "price", "category_id"}
 
 
+def test_a_key_without_a_name_is_an_unknown_field_and_not_left_out(send):
+    row = {"sku": "a", "name": "Mug", "price": "1", "category.name": "Kitchen", "": 1}
+    response = send(json.dumps(row), content_type="application/x-ndjson")
+    assert rejects(response) == [(1, "", "Unknown field.")]
+
+
 def test_a_row_that_is_not_utf8_is_rejected_with_its_line(send):
     response = send(f"{HEADER}\na,M\xfcg,1,Kitchen\nb,Mug,1,Kitchen".encode("latin-1"), query="?atomic=false")
     assert rejects(response) == [(2, None, "Not UTF-8: byte 4 of the row is 0xfc.")]
@@ -311,6 +331,23 @@ def test_a_second_unique_field_may_stay_and_not_be_taken_from_another(send):
     )
     assert counts(response) == {"read": 2, "updated": 1, "rejected": 1}
     assert rejects(response) == [(3, "email", "This value is already taken.")]
+
+
+def test_files_with_the_same_rows_in_another_order_wait_for_one_another(send):
+    send(HEADER, "a,Mug,1,Kitchen", "b,Pot,1,Kitchen", "c,Pan,1,Kitchen")
+    rows = ("a,Mug,{0},Kitchen", "b,Pot,{0},Kitchen", "c,Pan,{0},Kitchen")
+
+    def upsert(price, order):
+        return send(HEADER, *(rows[number].format(price) for number in order), query="?upsert=sku")
+
+    with db.engine.connect() as other, ThreadPoolExecutor(2) as threads:
+        # Each file would have a row of its own by now that the other one needs, were they written line by line.
+        other.execute(text("SELECT FROM products WHERE sku = 'b' FOR UPDATE"))
+        answers = [threads.submit(upsert, 2, (0, 1, 2)), threads.submit(upsert, 3, (2, 1, 0))]
+        wait_for_waiters(2)
+        other.rollback()
+        assert [counts(answer.result()) for answer in answers] == [{"read": 3, "updated": 3}] * 2
+    assert len({row.price for row in products()}) == 1
 
 
 @pytest.mark.parametrize("field", ["name", "id", "skuu"])

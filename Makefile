@@ -15,6 +15,8 @@ PYTHON ?= $(shell for candidate in python3.13 python3.12 python3.11 python3; do 
 args ?=
 # Another server's binaries for the tests, such as /usr/lib/postgresql/15/bin; by default the embedded ones.
 PG_BIN ?=
+# How many processes share the tests, file by file; each has a database server of its own.
+WORKERS ?= 2
 # How many requests the long run of the fuzzer makes for each operation.
 FUZZ_EXAMPLES ?= 1000
 
@@ -64,7 +66,7 @@ migrate-current: $(VENV)/.runtime ## tell at which migration the database is
 ##@ Test
 
 test: $(VENV)/.dev ## run the tests: args="-k orders", PG_BIN=/usr/lib/postgresql/15/bin
-	@TEST_PG_BIN="$(PG_BIN)" $(RUN) pytest $(args)
+	@TEST_PG_BIN="$(PG_BIN)" $(RUN) pytest -n $(WORKERS) --dist loadfile $(args)
 
 test-docker: $(VENV)/.dev ## run the tests of the Docker images and the compose file; needs Docker
 	@$(RUN) pytest tests/docker $(args)

@@ -1,4 +1,4 @@
-"""What a list saves: `python benchmarks/bulk.py`, on a database of its own.
+"""What a list saves: `python -m benchmarks.bulk`, on a database of its own.
 
 Products are sent to the application itself, without a web server in between: one by one, and in lists.
 """

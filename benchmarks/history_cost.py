@@ -3,7 +3,7 @@
 The two take turns within one run, so that whatever else the machine does slows both down alike. On a PostgreSQL of its
 own, which is gone afterwards:
 
-    python benchmarks/history_cost.py [--rows 100000] [--requests 1000] [--rounds 5]
+    python -m benchmarks.history_cost [--rows 100000] [--requests 1000] [--rounds 5]
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How long a search takes, on a PostgreSQL of its own: `PYTHONPATH=. python benchmarks/search.py [100000]`.
+"""How long a search takes, on a PostgreSQL of its own: `python -m benchmarks.search [100000]`.
 
 One client asks the application itself, without a web server in between. The kinds of search take turns, so that what
 else the machine does slows all of them down alike.

@@ -1,4 +1,4 @@
-"""What a key, an event and a consumer cost: `python benchmarks/writes.py`, on a database of its own.
+"""What a key, an event and a consumer cost: `python -m benchmarks.writes`, on a database of its own.
 
 Orders are sent to the application itself, without a web server in between; medians over all of them, in milliseconds.
 """

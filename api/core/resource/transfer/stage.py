@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ARRAY, BigInteger, Column, MetaData, Table, Text, distinct, func, select
 
 from api.core.database.copying import copy_in
+from api.core.errors import MalformedRequestError
 from api.core.resource.transfer.report import Reject
 from api.core.resource.transfer.texts import NULL, escaped, text_writer
 
@@ -25,6 +26,8 @@ MISSING = "#missing"
 _ROWS = "import_rows"
 _REJECTS = "import_rejects"
 _FETCHED = 1000
+REJECTS_MAX = 1_000_000
+"""More mistakes tell nobody more, and fill the disk."""
 
 
 class Stage:
@@ -40,6 +43,7 @@ class Stage:
         self.fields = fields
         self.seen: set[str] = set()
         """Names of fields that a row has had."""
+        self._rejected = 0
         self.has_gaps = False
         """Whether a row lacks fields."""
         staged = {item.column for item in fields}
@@ -84,7 +88,14 @@ class Stage:
         self._row_lines.append("\t".join(cells))
 
     def reject(self, line: int, field: str | None, detail: str) -> None:
-        """Note a mistake in a row."""
+        """Note a mistake in a row.
+
+        Raises:
+            MalformedRequestError: where there are more than `REJECTS_MAX` of them.
+        """
+        self._rejected += 1
+        if self._rejected > REJECTS_MAX:
+            raise MalformedRequestError(f"The file has more than {REJECTS_MAX} mistakes; it is given up.")
         cells = (str(line), NULL if field is None else escaped(field), escaped(detail))
         self._reject_lines.append("\t".join(cells).replace("\x00", "\ufffd"))
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import func, select, text
 
-from api.core.resource.transfer import importing
+from api.core.resource.transfer import importing, stage
 from api.core.resource.transfer.report import REJECTS_SHOWN
 from api.extensions import db
 from api.resources.categories.models import Category
@@ -455,3 +455,24 @@ def test_a_file_that_is_not_packed_as_it_says_is_refused(send, body, detail):
 def test_another_packing_is_refused(send):
     response = send(HEADER, Content_Encoding="br")
     assert (response.status_code, response.headers["Accept-Encoding"]) == (415, "gzip")
+
+
+# -- files that are there to wear the server out ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content_type", ["text/csv", "application/x-ndjson"])
+def test_a_file_of_empty_lines_is_given_up(send, content_type):
+    first = f"{HEADER}\n".encode() if content_type == "text/csv" else b""
+    packed = gzip.compress(first + b"\n" * 1_000_000)
+    response = send(packed, content_type=content_type, Content_Encoding="gzip")
+    assert (response.status_code, response.json["detail"]) == (400, "The file has more than 100000 empty lines.")
+
+
+def test_a_file_of_nothing_but_mistakes_is_given_up(send, monkeypatch):
+    monkeypatch.setattr(stage, "REJECTS_MAX", 10)
+    response = send(HEADER, *("a" for _ in range(11)), query="?atomic=false")
+    assert (response.status_code, response.json["detail"]) == (
+        400,
+        "The file has more than 10 mistakes; it is given up.",
+    )
+    assert number_of(Product) == 0

@@ -80,11 +80,12 @@ def delete_in_batches(
             yield Purged(session.scalar(select(func.count()).select_from(table).where(*conditions)) or 0)
         return
     key: tuple[Any, ...] = tuple(table.primary_key.columns)
-    batch = select(*key).where(*conditions).limit(size).with_for_update(skip_locked=True)
+    # A CTE is run once; a subselect, for some plans, once for each row, and its limit would hold for none.
+    batch = select(*key).where(*conditions).limit(size).with_for_update(skip_locked=True).cte("batch")
     removed = size
     while removed == size:
         with transaction(session):
-            removed = session.execute(delete(table).where(tuple_(*key).in_(batch))).rowcount  # type: ignore[attr-defined]
+            removed = session.execute(delete(table).where(tuple_(*key).in_(select(batch)))).rowcount  # type: ignore[attr-defined]
         yield Purged(removed)
 
 

@@ -83,3 +83,17 @@ def test_a_dry_run_counts_and_deletes_nothing(session):
     batches = delete_in_batches(session(), Tag.__table__, Tag.__table__.c.name == "a", dry_run=True)
     assert [batch.removed for batch in batches] == [1]
     assert session.scalar(text("SELECT count(*) FROM tags")) == 2
+
+
+def test_the_size_of_a_batch_holds_for_any_plan(session):
+    TagFactory.create_batch(5)
+    session.commit()
+    # The plan for small tables, in which a subselect would be run for each row.
+    # Leave the planner only a nested loop, in which a subselect is run for each row.
+    for way in ("hashjoin", "mergejoin", "material", "hashagg", "sort", "indexscan", "indexonlyscan", "bitmapscan"):
+        session.execute(text(f"SET SESSION enable_{way} = off"))
+    session.commit()
+    batches = delete_in_batches(session(), Tag.__table__, dry_run=False, size=2)
+    assert [batch.removed for batch in batches] == [2, 2, 1]
+    session.execute(text("RESET ALL"))
+    session.commit()

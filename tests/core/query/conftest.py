@@ -51,7 +51,7 @@ def thing_reader(app: Flask) -> Reader:
     return Reader(things())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def thing_scratch(app: Flask) -> Iterator[Callable[[], AbstractContextManager[Session]]]:
     """`with thing_scratch() as session:` a session on empty tables of things; what it writes is rolled back."""
     with app.app_context():
@@ -69,5 +69,6 @@ def thing_scratch(app: Flask) -> Iterator[Callable[[], AbstractContextManager[Se
             connection.rollback()
 
     yield begin
-    connection.invalidate()
+    Base.metadata.drop_all(connection)
+    connection.commit()
     connection.close()

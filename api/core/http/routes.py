@@ -38,5 +38,5 @@ class Route:
 
     def heading(self, one: str, plural: str) -> str:
         """The summary, with the resource's names in it."""
-        text = self.summary.format(one=one, plural=plural)
-        return text.replace(" a ", " an ") if one[0] in "aeio" else text
+        summary = self.summary.replace("a {one}", "an {one}") if one[0] in "aeio" else self.summary
+        return summary.format(one=one, plural=plural)

@@ -219,3 +219,10 @@ def test_the_examples_of_new_rows_work(client, document, case):
 
     response = client.post(case.path, json=here(content["example"]))
     assert response.status_code == 201, response.text
+
+
+def test_headings_have_the_right_article(document):
+    paths = document["paths"]
+    assert paths["/api/v1/orders"]["post"]["summary"] == "Create an order"
+    assert paths["/api/v1/orders/{id}/restore"]["post"]["summary"] == "Restore a deleted order"
+    assert paths["/api/v1/users"]["post"]["summary"] == "Create a user"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
@@ -76,3 +77,19 @@ def test_a_mistake_in_a_resource_stops_the_start(resource):
     resource("gadgets", models="import no_such_module")
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         registry.import_models()
+
+
+def test_the_application_can_be_imported_anew_in_the_same_process():
+    """As gunicorn's reloader does: listeners of the first import must not judge the models of the second."""
+    script = """
+import sys
+for _ in range(2):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "api"]:
+        del sys.modules[name]
+    from api import registry
+    registry.import_models()
+    from sqlalchemy.orm import configure_mappers
+    configure_mappers()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

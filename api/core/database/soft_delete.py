@@ -285,7 +285,7 @@ def _clash_below(cascade: Cascade, error: IntegrityError) -> Exception:
 # -- declarations and loaded rows
 
 
-@event.listens_for(Mapper, "mapper_configured")
+@event.listens_for(SoftDeleteMixin, "mapper_configured", propagate=True)
 def _check_cascades(mapper: Mapper[Any], model: type[Any]) -> None:
     """Stop the application at start when `__cascades__` is not what it may be.
 

@@ -10,7 +10,7 @@ from flask import Flask
 from api import cli, registry
 from api.config import ConfigurationError, Settings, checked_database_url
 from api.core.database.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from api.core.http import documentation, error_handlers, health, metrics, request_log
+from api.core.http import authentication, documentation, error_handlers, health, metrics, request_log
 from api.core.http.blueprint import LIMITS
 from api.core.http.idempotency import IDEMPOTENCY_TTL
 from api.core.http.openapi import create_api
@@ -49,6 +49,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     migrate.init_app(app, db)
     metrics.init_app(app, db)
     error_handlers.init_app(app)
+    authentication.init_app(app)
     app.extensions[CURSORS] = CursorCodec(settings.secret_key)
     app.extensions[LIMITS] = _limits(settings)
     app.extensions[IDEMPOTENCY_TTL] = settings.idempotency_ttl

@@ -24,6 +24,7 @@ from api.core.database.embedded import EmbeddedPostgres
 from api.core.database.statements import counting
 from api.extensions import db
 from api.resources.users import service as users_service
+from tests.callers import ADMIN, accept_callers, as_caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +89,7 @@ def settings(server: EmbeddedPostgres) -> Settings:
 @pytest.fixture(scope="session")
 def app(settings: Settings) -> Iterator[Flask]:
     """The application, on a database migrated to head."""
-    application = create_app(settings)
+    application = accept_callers(create_app(settings))
     application.test_client_class = SeparateClient
     with application.app_context():
         upgrade()
@@ -118,8 +119,8 @@ def session(database: Flask) -> scoped_session[Session]:
 
 @pytest.fixture
 def client(database: Flask) -> FlaskClient:
-    """An HTTP client of the application."""
-    return database.test_client()
+    """An HTTP client of the application, whose caller may do everything."""
+    return as_caller(database.test_client(), ADMIN)
 
 
 @pytest.fixture

@@ -55,6 +55,25 @@ class MalformedRequestError(APIError):
     default_detail = "The request has errors; see the list."
 
 
+class UnauthorizedError(APIError):
+    """It is not known who is asking, or what was sent to prove it does not hold (any more)."""
+
+    status = 401
+    title = "Unauthorized"
+    default_detail = "Log in, and send the token as Authorization: Bearer <token>."
+
+    def __init__(self, detail: str | None = None, *, violations: Iterable[Violation] = ()) -> None:
+        super().__init__(detail, violations=violations, headers={"WWW-Authenticate": 'Bearer realm="api"'})
+
+
+class ForbiddenError(APIError):
+    """It is known who is asking, and that they may not."""
+
+    status = 403
+    title = "Forbidden"
+    default_detail = "You may not do this."
+
+
 class NotFoundError(APIError):
     """No such thing, or none that the caller may know of."""
 
@@ -109,6 +128,18 @@ class PreconditionRequiredError(APIError):
     status = 428
     title = "Precondition required"
     default_detail = "Name the version to change: send the resource's ETag as If-Match."
+
+
+class TooManyRequestsError(APIError):
+    """More than this caller may ask for in this time."""
+
+    status = 429
+    title = "Too many requests"
+    default_detail = "These are too many requests; please wait."
+
+    def __init__(self, detail: str | None = None, *, retry_after: int) -> None:
+        """`retry_after` is in seconds."""
+        super().__init__(detail, headers={"Retry-After": str(retry_after)})
 
 
 class UnavailableError(APIError):

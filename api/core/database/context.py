@@ -21,11 +21,19 @@ if TYPE_CHECKING:
 _SETTINGS = "SELECT set_config('app.actor', %s, true), set_config('app.request_id', %s, true)"
 
 
+class Credential(NamedTuple):
+    """What proves who is acting: an SQL expression that raises where it does not hold any more, and its values."""
+
+    check: str
+    values: tuple[Any, ...]
+
+
 class Acting(NamedTuple):
     """Who writes (such as `user:17` or `cli:seed`), and the id of the request in which; None where there is none."""
 
     actor: str | None = None
     request_id: str | None = None
+    credential: Credential | None = None
 
 
 _NOBODY = Acting()
@@ -48,9 +56,9 @@ def begin_request(request_id: str) -> None:
     _CURRENT.set(Acting(None, request_id))
 
 
-def identify(actor: str) -> None:
+def identify(actor: str, credential: Credential | None = None) -> None:
     """Attribute what follows in the current request to `actor`; called once it is known who sends it."""
-    _CURRENT.set(_CURRENT.get()._replace(actor=actor))
+    _CURRENT.set(_CURRENT.get()._replace(actor=actor, credential=credential))
 
 
 def end_request() -> None:

@@ -14,11 +14,11 @@ from urllib.parse import quote
 from flask import Response, current_app, request
 from werkzeug.datastructures import Headers
 
+from api.core.access.caller import current_caller
 from api.core.database import idempotency as store
 from api.core.database.idempotency import KEY_LENGTH_MAX, Answer, Attempt, fingerprint_of
 from api.core.errors import ConflictError, InvalidError, MalformedRequestError, Violation
 from api.core.http.body import raw_body
-from api.core.http.caller import current_caller
 from api.core.http.spool import spooled_digest
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _attempt(key: str, largest: int | None) -> Attempt:
     headers = (request.headers.get(name, "").encode() for name in _MEANINGFUL_HEADERS)
     body = raw_body(request) if largest is None else spooled_digest(request, largest)
     sent = fingerprint_of([request.query_string, *headers, body])
-    return Attempt(current_caller(), request.method, quote(request.path), key, sent)
+    return Attempt(current_caller().name, request.method, quote(request.path), key, sent)
 
 
 def _replayed(session: Session, attempt: Attempt) -> Response:

@@ -18,6 +18,7 @@ from api.extensions import db
 from api.resources.orders.models import Order
 from api.resources.products.models import Product
 from api.resources.users.models import User
+from tests.callers import ADMIN
 from tests.factories import (
     CategoryFactory,
     OrderFactory,
@@ -298,11 +299,11 @@ def test_a_role_that_may_write_a_table_needs_no_right_to_its_history(session):
         session.commit()
 
 
-def test_a_request_of_an_unknown_sender_is_not_taken_for_the_database_role(client):
+def test_what_a_request_changes_bears_its_sender_and_its_id(client):
     category = CategoryFactory()
     client.patch(f"/api/v1/categories/{category.id}", json={"name": "Cups"}, headers={"X-Request-ID": "r-3"})
     entry = last(category)
-    assert (entry.actor, entry.request_id) == (None, "r-3")
+    assert (entry.actor, entry.request_id) == (ADMIN.name, "r-3")
 
 
 def test_commands_are_named(database):

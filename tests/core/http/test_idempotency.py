@@ -12,8 +12,8 @@ from flask.views import MethodView
 from sqlalchemy import func, select, text
 
 from api.app import API_PREFIX, create_app
+from api.core.access.caller import Caller
 from api.core.errors import ConflictError
-from api.core.http import idempotency
 from api.core.http.blueprint import ResourceBlueprint
 from api.core.http.conditional import etag
 from api.core.resource.service import Service
@@ -22,6 +22,7 @@ from api.resources.orders.models import Order
 from api.resources.products.models import Product
 from api.resources.tags.models import Tag
 from api.resources.tags.schemas import TagSchema
+from tests.callers import ADMIN, as_caller
 from tests.core.http.cases import CASES
 from tests.factories import ProductFactory, TagFactory, UserFactory
 
@@ -155,10 +156,10 @@ def test_the_same_key_for_another_path_is_another_key(client):
     assert not is_replay(other)
 
 
-def test_the_same_key_of_another_caller_is_another_key(client, monkeypatch):
+def test_the_same_key_of_another_caller_is_another_key(client):
     assert client.post(TAGS, json={"name": "a"}, headers=with_key("k")).status_code == 201
-    monkeypatch.setattr(idempotency, "current_caller", lambda: "somebody else")
-    other = client.post(TAGS, json={"name": "b"}, headers=with_key("k"))
+    somebody = as_caller(client, Caller("somebody else", user_id=17, roles=ADMIN.roles))
+    other = somebody.post(TAGS, json={"name": "b"}, headers=with_key("k"))
     assert (other.status_code, other.json["name"]) == (201, "b")
 
 

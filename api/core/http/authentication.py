@@ -1,0 +1,54 @@
+"""Who sends a request: asked of the application's authenticators before anything else is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flask import request
+
+from api.core.access.caller import ANONYMOUS, SYSTEM, Caller, set_caller
+from api.core.database import context
+from api.core.errors import UnauthorizedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask import Flask, Request
+
+    from api.core.database.context import Credential
+
+    Authenticator = Callable[[Request], "Identity | None"]
+
+AUTHENTICATORS = "authenticators"
+"""Key of `app.extensions`: functions that find out who sends a request; the first that knows has the say.
+
+One that finds its kind of credentials, and finds them wrong, raises `UnauthorizedError`.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who sends a request, and what the database has to check before it does anything for them."""
+
+    caller: Caller
+    credential: Credential | None = None
+
+
+def init_app(app: Flask, *authenticators: Authenticator) -> None:
+    """Ask `authenticators`, and those that are added later, who sends each request."""
+    app.extensions[AUTHENTICATORS] = known = [*authenticators]
+
+    @app.before_request
+    def authenticate() -> None:
+        set_caller(ANONYMOUS)
+        identity = next(filter(None, (find(request) for find in known)), None)
+        if identity is not None:
+            set_caller(identity.caller)
+            context.identify(identity.caller.name, identity.credential)
+        elif "Authorization" in request.headers:
+            raise UnauthorizedError("Nothing here takes credentials of this kind; send Authorization: Bearer <token>.")
+
+    @app.teardown_request
+    def forget(_error: BaseException | None) -> None:
+        set_caller(SYSTEM)

@@ -14,6 +14,7 @@ from api.core.http import authentication, documentation, error_handlers, health,
 from api.core.http.blueprint import LIMITS
 from api.core.http.idempotency import IDEMPOTENCY_TTL
 from api.core.http.openapi import create_api
+from api.core.http.permissions import check_routes
 from api.core.http.views import CURSORS, TRANSFER_LIMITS
 from api.core.query.allowlist import Limits
 from api.core.query.cursor import CursorCodec
@@ -60,6 +61,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     registry.register_blueprints(api, API_PREFIX)
     health.init_app(app, db, api, API_PREFIX)
     documentation.init_app(app, api)
+    check_routes(app)
     cli.init_app(app)
     return app
 

@@ -18,13 +18,12 @@ from flask_migrate import upgrade
 from sqlalchemy import text
 
 from api import registry
-from api.app import create_app
 from api.config import Settings
 from api.core.database.embedded import EmbeddedPostgres
 from api.core.database.statements import counting
 from api.extensions import db
 from api.resources.users import service as users_service
-from tests.callers import ADMIN, accept_callers, as_caller
+from tests.apps import AdminClient, create_app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +39,7 @@ registry.import_models()
 FAST_SERVER = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
 
 
-class SeparateClient(FlaskClient):
+class SeparateClient(AdminClient):
     """Sends each request in an application context of its own, as a server does, and not in the test's.
 
     So a request gets a session of its own, and loses it when it ends.
@@ -89,7 +88,7 @@ def settings(server: EmbeddedPostgres) -> Settings:
 @pytest.fixture(scope="session")
 def app(settings: Settings) -> Iterator[Flask]:
     """The application, on a database migrated to head."""
-    application = accept_callers(create_app(settings))
+    application = create_app(settings)
     application.test_client_class = SeparateClient
     with application.app_context():
         upgrade()
@@ -120,7 +119,7 @@ def session(database: Flask) -> scoped_session[Session]:
 @pytest.fixture
 def client(database: Flask) -> FlaskClient:
     """An HTTP client of the application, whose caller may do everything."""
-    return as_caller(database.test_client(), ADMIN)
+    return database.test_client()
 
 
 @pytest.fixture

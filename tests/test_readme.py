@@ -12,9 +12,9 @@ import pytest
 from flask_migrate import upgrade
 from sqlalchemy import create_engine, text
 
-from api.app import create_app
 from api.cli.serve import DEMO_DATA
 from api.extensions import db
+from tests.apps import create_app
 from tests.docs.test_documents import execute, gives_
 
 README = Path(__file__).parent.parent / "README.md"

@@ -38,6 +38,7 @@ from api import config, create_app
 from api.core.database import retention
 from api.core.http.views import ALLOW_LISTS
 from api.extensions import db
+from tests.callers import ADMIN, accept_callers, as_caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -528,6 +529,6 @@ def test_the_first_resource_works_as_described(project, scratch_url):
 
 def use_the_first_resource() -> None:
     guide = read("GETTING_STARTED.md").section(2, "Add a Resource")
-    app = create_app()
+    app = accept_callers(create_app())
     run_flask_commands(app, guide.code("bash") + "flask db check\n")
-    Terminal(app.test_client()).run(guide.code("console"))
+    Terminal(as_caller(app.test_client(), ADMIN)).run(guide.code("console"))

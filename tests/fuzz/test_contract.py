@@ -20,8 +20,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from api.app import create_app
 from api.config import Settings
+from tests.apps import create_app
 from tests.factories import OrderFactory, OrderItemFactory, ProductFactory, ProfileFactory, TagFactory
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "6"))

@@ -13,8 +13,8 @@ import pytest
 from flask_migrate import upgrade
 from sqlalchemy import make_url, text
 
-from api.app import create_app
 from api.extensions import db
+from tests.apps import create_app
 
 PROJECT = Path(__file__).resolve().parents[2]
 _number = count(1)

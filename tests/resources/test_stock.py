@@ -9,9 +9,9 @@ from threading import Barrier
 import pytest
 from sqlalchemy import select
 
-from api.app import create_app
 from api.extensions import db
 from api.resources.products.models import Product
+from tests.apps import create_app
 from tests.factories import ProductFactory, UserFactory
 
 pytestmark = pytest.mark.usefixtures("database")

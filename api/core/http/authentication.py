@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 from flask import request
 
 from api.core.access.caller import ANONYMOUS, SYSTEM, Caller, set_caller
+from api.core.access.policy import Policies
+from api.core.access.visibility import UNRESTRICTED, set_visibility
 from api.core.database import context
 from api.core.errors import UnauthorizedError
+from api.core.http.permissions import POLICIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,15 +39,20 @@ class Identity:
 
 
 def init_app(app: Flask, *authenticators: Authenticator) -> None:
-    """Ask `authenticators`, and those that are added later, who sends each request."""
+    """Ask `authenticators`, and those that are added later, who sends each request, and open what the policies open."""
     app.extensions[AUTHENTICATORS] = known = [*authenticators]
+    policies = app.extensions[POLICIES] = Policies()
+
+    def begin(caller: Caller) -> None:
+        set_caller(caller)
+        set_visibility(policies.visibility_of(caller))
 
     @app.before_request
     def authenticate() -> None:
-        set_caller(ANONYMOUS)
+        begin(ANONYMOUS)
         identity = next(filter(None, (find(request) for find in known)), None)
         if identity is not None:
-            set_caller(identity.caller)
+            begin(identity.caller)
             context.identify(identity.caller.name, identity.credential)
         elif "Authorization" in request.headers:
             raise UnauthorizedError("Nothing here takes credentials of this kind; send Authorization: Bearer <token>.")
@@ -52,3 +60,4 @@ def init_app(app: Flask, *authenticators: Authenticator) -> None:
     @app.teardown_request
     def forget(_error: BaseException | None) -> None:
         set_caller(SYSTEM)
+        set_visibility(UNRESTRICTED)

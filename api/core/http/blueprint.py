@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from flask_smorest.blueprint import Blueprint
 from sqlalchemy import inspect
 
 from api.core.http.body import BodyParser
-from api.core.http.documented import IF_MATCH
+from api.core.http.documented import IF_MATCH, refusals
+from api.core.http.permissions import POLICIES, UnguardedRouteError, guarded, required, requires
 from api.core.http.schema import BaseSchema
 from api.core.http.views import ALLOW_LISTS, ROUTES, ResourceViews
 from api.core.http.writing import as_write, document_write
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
+    from api.core.access.policy import Policy
     from api.core.database.extension import Database
 
 LIMITS = "query_limits"
@@ -34,12 +35,12 @@ class ResourceBlueprint(Blueprint):
     """List, aggregate, get, create, replace, patch, delete and restore for one resource.
 
     `filters`, `sorts` and `includes` allow what goes beyond the schema's own fields; `without` leaves views out;
-    `require_if_match` answers 428 to a change that does not name the version that it is meant for. `deleted_visible`
-    tells whether `deleted=include|only` may be asked for: always, never, or as a function says in each request;
-    whoever may not has no such parameter. To change a view, override its method in a subclass of `ResourceViews` and
-    give it as `views`; to add one, use `@blueprint.route` as in any Flask blueprint.
+    `require_if_match` answers 428 to a change that does not name the version that it is meant for. `permissions` says
+    who may do what; a view that it gives to nobody by not naming its permission does not get past the start. To change
+    a view, override its method in a subclass of `ResourceViews` and give it as `views`; to add one, use
+    `@blueprint.route` as in any Flask blueprint, with `@requires(...)` below it.
 
-        blueprint = ResourceBlueprint("tags", db, Tag, TagSchema, sorts=("name",))
+        blueprint = ResourceBlueprint("tags", db, Tag, TagSchema, permissions=POLICY, sorts=("name",))
     """
 
     ARGUMENTS_PARSER = BodyParser()
@@ -51,6 +52,7 @@ class ResourceBlueprint(Blueprint):
         model: type[Any],
         schema: type[BaseSchema],
         *,
+        permissions: Policy,
         service: type[Service[Any]] = Service,
         views: type[ResourceViews] = ResourceViews,
         filters: Sequence[str] = (),
@@ -60,7 +62,6 @@ class ResourceBlueprint(Blueprint):
         without: Sequence[str] = (),
         imports: Sequence[str] | None = None,
         require_if_match: bool = False,
-        deleted_visible: bool | Callable[[], bool] = True,
         example: dict[str, Any] | None = None,
         description: str = "",
     ) -> None:
@@ -72,8 +73,7 @@ class ResourceBlueprint(Blueprint):
         self.schema = schema
         self.service_class = service
         self.views_class = views
-        self.deleted_visible = deleted_visible if callable(deleted_visible) else lambda: deleted_visible
-        self._never_shows_deleted = deleted_visible is False
+        self.policy = permissions.of(name)
         self._collection_options = {
             "filters": filters,
             "sorts": sorts,
@@ -99,9 +99,18 @@ class ResourceBlueprint(Blueprint):
     def add_url_rule(  # type: ignore[override]  # Flask-smorest's own signature, by keyword
         self, rule: str, endpoint: str | None = None, view_func: Any = None, **options: Any
     ) -> None:
-        """Register a view, generic or of one's own; what it writes, it writes as `core.http.writing` says."""
+        """Register a view, generic or of one's own; what it writes, it writes as `core.http.writing` says.
+
+        Raises:
+            UnguardedRouteError: for a view without a permission.
+        """
         if view_func is not None:
-            view_func = as_write(self.db, view_func, options.get("methods"))
+            permission = required(view_func)
+            if permission is None:
+                raise UnguardedRouteError(
+                    f"{self.name}{rule} asks for no permission; mark its view with @requires(...)"
+                )
+            view_func = guarded(as_write(self.db, view_func, options.get("methods")), self.policy, permission)
         super().add_url_rule(rule, endpoint, view_func, **options)
 
     # -- registration ---------------------------------------------------------------------------------------------
@@ -112,9 +121,8 @@ class ResourceBlueprint(Blueprint):
         self.reader = Reader(self.collection)
         if self.is_importable:
             self.importable = Importable(self.model, self.schema, self._imports)
-        allowed = self.collection.allow_list(app.extensions[LIMITS])
-        if self._never_shows_deleted:
-            allowed = dataclasses.replace(allowed, deletable=False)
+        allowed = self.collection.allow_list(app.extensions[LIMITS], deletable="see_deleted" in self.policy.permissions)
+        app.extensions[POLICIES].add(self.model, self.policy, self.collection.related_models)
         app.extensions.setdefault(ALLOW_LISTS, {})[self.name] = allowed
         super().register(app, options)
 
@@ -143,6 +151,7 @@ class ResourceBlueprint(Blueprint):
         views = self.views_class(self)
         for route in self._routes:
             function = route.document(self, _as_function(getattr(views, route.view)))
+            function = requires(route.permission)(refusals(self, function))
             self.add_url_rule(
                 route.path.format(key=self._key_converter()), route.view, function, methods=[route.method]
             )

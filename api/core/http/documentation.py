@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Response, current_app, request, send_file
 
+from api.core.access.predicates import anyone
 from api.core.errors import NotFoundError
+from api.core.http.permissions import requires
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -52,10 +54,10 @@ class Document:
 
 def init_app(app: Flask, api: Api) -> None:
     """Serve the document of `api` and the page that shows it. Call it when all blueprints are registered."""
-    app.add_url_rule("/openapi.json", "openapi", Document(api).respond)
-    app.add_url_rule("/docs", "docs", partial(_page, api.spec.title))
+    app.add_url_rule("/openapi.json", "openapi", requires(anyone)(Document(api).respond))
+    app.add_url_rule("/docs", "docs", requires(anyone)(partial(_page, api.spec.title)))
     app.add_url_rule("/docs/", "docs_with_slash", redirect_to="docs")
-    app.add_url_rule("/docs/<name>", "docs_file", _file)
+    app.add_url_rule("/docs/<name>", "docs_file", requires(anyone)(_file))
 
 
 def _page(name: str) -> Response:

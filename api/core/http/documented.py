@@ -50,6 +50,11 @@ def errors(blueprint: Blueprint, view: Callable[..., Any], statuses: Sequence[in
     return view
 
 
+def refusals(blueprint: Blueprint, view: Callable[..., Any]) -> Callable[..., Any]:
+    """Document what a caller is told who lacks the permission for `view`."""
+    return errors(blueprint, view, (401, 403))
+
+
 def problem_response(status: int) -> dict[str, Any]:
     """A problem as apispec takes it."""
     return {

@@ -19,7 +19,9 @@ from marshmallow import Schema, fields, validate
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
+from api.core.access.predicates import anyone
 from api.core.errors import UnavailableError
+from api.core.http.permissions import requires
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,19 +155,19 @@ def init_app(app: Flask, db: Database, api: Api, api_prefix: str) -> None:
 
 def _blueprint(api_prefix: str) -> Any:
     blueprint = Blueprint("service", __name__, description="The service itself.")
-    live = blueprint.response(200, LivenessSchema)(livez)
+    live = blueprint.response(200, LivenessSchema)(requires(anyone)(livez))
     ready = blueprint.alt_response(
         503,
         schema=ReadinessSchema,
         description="Not now; the checks tell why.",
         headers={"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}},
-    )(readyz)
+    )(requires(anyone)(readyz))
     ready = blueprint.response(200, ReadinessSchema)(ready)
-    page = blueprint.alt_response(200, schema={"type": "string"}, content_type="text/html")(service)
+    page = blueprint.alt_response(200, schema={"type": "string"}, content_type="text/html")(requires(anyone)(service))
     blueprint.add_url_rule("/", view_func=blueprint.response(200, ServiceSchema)(page))
     blueprint.add_url_rule("/livez", view_func=live)
     blueprint.add_url_rule("/readyz", view_func=ready)
-    blueprint.add_url_rule(api_prefix, view_func=blueprint.response(200, RESOURCES_SCHEMA)(resources))
+    blueprint.add_url_rule(api_prefix, view_func=blueprint.response(200, RESOURCES_SCHEMA)(requires(anyone)(resources)))
     blueprint.after_request(_uncached)
     return blueprint
 

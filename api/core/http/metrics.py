@@ -18,6 +18,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import QueuePool, event
 
+from api.core.access.predicates import anyone
+from api.core.http.permissions import requires
 from api.core.http.request_log import on_finished
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ def init_app(app: Flask, db: Database) -> None:
         return response
 
     on_finished(app, observe)
-    app.add_url_rule("/metrics", view_func=metrics)
+    app.add_url_rule("/metrics", view_func=requires(anyone)(metrics))
 
 
 def _is_multiprocess() -> bool:

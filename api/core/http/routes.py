@@ -23,6 +23,7 @@ class Route:
     """A generic view.
 
     `view` is its name in `ResourceViews`; `path` goes on behind the resource's, with `{key}` for the key of a row.
+    `permission` is what a caller needs for it.
     `document` adds what the view takes as its body and what it answers, `parameters` is what it takes besides.
     `possible` tells whether a model can have it. It is left out along with the view that it `needs`.
     """
@@ -30,6 +31,7 @@ class Route:
     view: str
     method: str
     path: str
+    permission: str
     summary: str
     document: Callable[[ResourceBlueprint, View], View]
     parameters: Callable[[AllowList], list[dict[str, Any]]]

@@ -6,6 +6,9 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from api.core.access.visibility import Visibility, current_visibility
+from api.core.query.plan import caller_id
+
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
@@ -76,6 +79,8 @@ class AggregatePlan:
     size: int = 1
     offset: int = 0
     deleted: Deleted = "exclude"
+    visibility: Visibility = field(default_factory=current_visibility, repr=False)
+    caller_id: int | None = field(default_factory=caller_id, repr=False)
     shape: Hashable = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -87,6 +92,7 @@ class AggregatePlan:
             tuple(condition.shape for condition in self.having),
             self.order,
             self.deleted,
+            self.visibility,
         )
         object.__setattr__(self, "shape", shape)
 
@@ -106,6 +112,8 @@ class AggregatePlan:
         results.
         """
         bound: dict[str, Any] = {"size": self.size, "skip": self.offset}
+        if self.caller_id is not None:
+            bound["caller"] = self.caller_id
         for letter, conditions in (("p", self.where), ("h", self.having)):
             found = (value for condition in conditions for value in condition.binds())
             bound |= {f"{letter}{number}": value for number, value in enumerate(found)}

@@ -34,6 +34,7 @@ from api.core.query.projection import sql_form
 from api.core.query.relations import live, mapper_of, related_model, relationship_of, scope
 
 if TYPE_CHECKING:
+    from api.core.access.visibility import Visibility
     from api.core.query.aggregate_plan import AggregatePlan, Operand, Order, Result
     from api.core.query.allowlist import FieldRule
     from api.core.query.collection import Collection
@@ -63,7 +64,7 @@ class _Builder:
     def answer(self) -> Select[Any]:
         """One row: `groups` as a JSON array, and whether there are `more`; one more than asked for is fetched."""
         groups = self._groups().subquery()
-        having = Conditions(self._collection.model, groups.c, lambda path: path, letter="h")
+        having = Conditions(self._collection.model, groups.c, lambda path: path, self._plan.visibility, letter="h")
         picked = (
             select(groups)
             .where(*(having.write(condition) for condition in self._plan.having))
@@ -122,7 +123,7 @@ class _Builder:
     def _facts(self) -> Select[Any]:
         """The keys as `gN`, the results' operands as `vN`, and whether a line is the first of its row and group."""
         model = self._collection.model
-        joins = _Joins(model)
+        joins = _Joins(model, self._plan.visibility)
         keys = [self._value(item.operand, joins, number) for number, item in enumerate(self._plan.keys)]
         columns = [key.label(f"g{number}") for number, key in enumerate(keys)]
         for number, result in enumerate(self._plan.results):
@@ -135,9 +136,10 @@ class _Builder:
             columns.append((position == 1).label(_FIRST))
         elif not columns:
             columns.append(literal_column("1").label("line"))
-        where = Conditions(model, model, self._collection.attributes_of)
+        where = Conditions(model, model, self._collection.attributes_of, self._plan.visibility)
         return joins.select(columns).where(
-            *scope(model, self._plan.deleted), *(where.write(condition) for condition in self._plan.where)
+            *scope(model, self._plan.deleted, self._plan.visibility),
+            *(where.write(condition) for condition in self._plan.where),
         )
 
     def _operand(self, result: Result, operand: Operand, joins: _Joins, number: int) -> ColumnElement[Any]:
@@ -179,10 +181,11 @@ class _Builder:
 
 
 class _Joins:
-    """The rows of a model, joined with the live rows that they refer to."""
+    """The rows of a model, joined with the live rows in sight that they refer to."""
 
-    def __init__(self, model: type[Any]) -> None:
+    def __init__(self, model: type[Any], visibility: Visibility) -> None:
         self._model = model
+        self._visibility = visibility
         self._entities: dict[tuple[str, ...], tuple[type[Any], Any]] = {(): (model, model)}
         self._paths: list[Any] = []
 
@@ -194,7 +197,7 @@ class _Joins:
             related = related_model(relationship_of(model, relations[-1]))
             entity = aliased(related)
             path = getattr(referring, relations[-1]).of_type(entity)
-            hidden = live(entity, related)
+            hidden = live(entity, related, self._visibility)
             self._paths.append(path.and_(*hidden) if hidden else path)
             self._entities[relations] = (related, entity)
         return self._entities[relations][1]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, select
 
+from api.core.access.visibility import Visibility, current_visibility
 from api.core.errors import MalformedRequestError
 from api.core.query.compiled import compiled
 from api.core.query.conditions import Conditions
@@ -16,7 +17,7 @@ from api.core.query.parameters import Parameters
 from api.core.query.params import LIST_PARAMETERS
 from api.core.query.plan import QueryPlan
 from api.core.query.problems import Problems, not_there
-from api.core.query.relations import live, mapper_of
+from api.core.query.relations import granted, live, mapper_of
 from api.core.query.values import parse_boolean
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from api.core.access.grants import Grant
     from api.core.query.allowlist import AllowList
     from api.core.query.collection import Collection
     from api.core.query.plan import Condition
@@ -47,6 +49,7 @@ class Selection:
     where: tuple[Condition, ...]
     max_affected: int
     dry_run: bool
+    visibility: Visibility = field(default_factory=current_visibility, repr=False)
 
 
 def parse_bulk(pairs: Sequence[tuple[str, str]], allowed: AllowList, known: Sequence[str]) -> BulkOptions:
@@ -92,14 +95,22 @@ def parse_selection(pairs: Sequence[tuple[str, str]], allowed: AllowList) -> Sel
     return selection
 
 
-def selected_keys(connection: Connection, collection: Collection, selection: Selection) -> list[Any]:
-    """Keys of the live rows that are meant, in their order, and locked; one more than may be, where there are more."""
+def selected_keys(connection: Connection, collection: Collection, selection: Selection, grant: Grant) -> list[Any]:
+    """Keys of the live rows that are meant, in their order, and locked; one more than may be, where there are more.
+
+    Only rows that are in sight and that `grant` opens are meant.
+    """
     model = collection.model
     key = mapper_of(model).primary_key[0]
-    writer = Conditions(model, model, collection.attributes_of)
+    visibility = selection.visibility
+    writer = Conditions(model, model, collection.attributes_of, visibility)
     query = (
         select(key)
-        .where(*live(model, model), *(writer.write(condition) for condition in selection.where))
+        .where(
+            *live(model, model, visibility),
+            *granted(model, grant),
+            *(writer.write(condition) for condition in selection.where),
+        )
         .order_by(key)
         .limit(bindparam("size"))
         .with_for_update(of=model)

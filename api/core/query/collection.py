@@ -12,6 +12,7 @@ from uuid import UUID
 from marshmallow import fields
 from sqlalchemy import JSON, BigInteger, Enum, Integer, SmallInteger, TypeDecorator
 
+from api.core.access.visibility import UNRESTRICTED, Visibility
 from api.core.query.allowlist import AllowList, FieldRule, Kind, Limits
 from api.core.query.plan import Page, QueryPlan, Sort
 from api.core.query.projection import attribute_of, check_forms, dumped_fields, is_embed
@@ -95,22 +96,37 @@ class Collection:
         self.searched = self._searched()
         """The attributes that are searched, and what the schema calls them."""
 
-    def allow_list(self, limits: Limits) -> AllowList:
-        """The names that a query string may use, with the given limits."""
+    def allow_list(self, limits: Limits, visibility: Visibility = UNRESTRICTED, *, deletable: bool = True) -> AllowList:
+        """The names that a query string may use, with the given limits, by whom sees what `visibility` shows.
+
+        Without `deletable`, deleted rows cannot be asked for.
+        """
+
+        def sees(name: str) -> bool:
+            return self._is_visible(name, visibility)
+
+        # What is searched can be found out by searching.
+        searched = tuple(self.searched.values())
         return AllowList(
             resource=self.name,
-            filters=self._filters,
-            sorts=self._sorts,
-            fields=frozenset(self._selectable),
+            filters={name: rule for name, rule in self._filters.items() if sees(name)},
+            sorts=frozenset(filter(sees, self._sorts)),
+            fields=frozenset(filter(sees, self._selectable)),
             includes=self._includes,
             default_sort=(self._default_sort,),
-            deletable=soft_deletable(self.model),
-            documents=self._documents,
-            sort_documents=self._sort_documents,
-            comparable=self.comparable,
-            searched=tuple(self.searched.values()),
+            deletable=deletable and soft_deletable(self.model),
+            documents=frozenset(filter(sees, self._documents)),
+            sort_documents=frozenset(filter(sees, self._sort_documents)),
+            comparable={name: rule for name, rule in self.comparable.items() if sees(name)},
+            searched=searched if all(map(sees, searched)) else (),
             limits=limits,
         )
+
+    @cached_property
+    def related_models(self) -> frozenset[type]:
+        """The models whose rows are looked at besides its own."""
+        paths = {*(name.rpartition(".")[0] for name in self.comparable), *self._includes} - {""}
+        return frozenset(self._at(path.split("."))[1] for path in paths)
 
     def everything(self) -> QueryPlan:
         """A page of all fields with every embed."""
@@ -120,7 +136,7 @@ class Collection:
 
     def schema_for(self, plan: QueryPlan) -> Schema:
         """The schema that shows what `plan` asks for; its `dump` is the reference for the SQL."""
-        return self._schema_of(plan.fields, plan.include)
+        return self._schema_of(plan.fields, plan.include, plan.visibility)
 
     def attributes_of(self, path: tuple[str, ...]) -> tuple[str, ...]:
         """The attributes that the names in the path of a filter or sort key stand for."""
@@ -220,12 +236,17 @@ class Collection:
             found |= {name} if rule is not None and rule.kind is Kind.JSON else set()
         return frozenset(found)
 
-    def _make_schema(self, names: tuple[str, ...], include: tuple[str, ...]) -> Schema:
+    def _make_schema(self, names: tuple[str, ...], include: tuple[str, ...], visibility: Visibility) -> Schema:
         chosen: list[str] = []
         for place in ("", *include):
             sparse = [name for name in names if name.rpartition(".")[0] == place]
             chosen += sparse or [name for name in self._selectable if name.rpartition(".")[0] == place]
-        return self.schema(only=[self._selectable[name] for name in chosen])
+        return self.schema(only=[self._selectable[name] for name in chosen if self._is_visible(name, visibility)])
+
+    def _is_visible(self, name: str, visibility: Visibility) -> bool:
+        """Whether the field `name` is in sight, which may be a path."""
+        *relations, last = name.split(".")
+        return last not in visibility.hidden_of(self._at(relations)[1])
 
 
 def _python_type(column_type: TypeEngine[Any]) -> type | None:

@@ -27,6 +27,7 @@ from api.core.query.relations import related_model, related_rows, relationship_o
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from api.core.access.visibility import Visibility
     from api.core.query.plan import Condition
 
 Bool = ColumnElement[bool]
@@ -59,12 +60,15 @@ class Conditions:
         model: type,
         entity: Any,
         attributes_of: Callable[[tuple[str, ...]], tuple[str, ...]],
+        visibility: Visibility,
         letter: str = "p",
     ) -> None:
         """Conditions on rows of `entity`, which is `model` or has its attributes.
 
-        `attributes_of` tells which attributes the names of a path stand for; `letter` is what parameters begin with.
+        `attributes_of` tells which attributes the names of a path stand for; of related rows, only those count that are
+        in sight by `visibility`; `letter` is what parameters begin with.
         """
+        self._visibility = visibility
         self._letter = letter
         self._model = model
         self._entity = entity
@@ -93,7 +97,7 @@ class Conditions:
         if item.denied is not None:
             return not_(self._filter(item.denied, model, entity, attributes))
         relationship = relationship_of(model, attribute)
-        target, rows = related_rows(relationship, lambda key: getattr(entity, key))
+        target, rows = related_rows(relationship, lambda key: getattr(entity, key), self._visibility)
         condition = self._filter(item, related_model(relationship), target, tuple(rest))
         return exists(rows.where(condition).with_only_columns(true()).correlate(entity))
 

@@ -12,10 +12,19 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from api.core.access.caller import current_caller
+from api.core.access.visibility import Visibility, current_visibility
+
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
     from api.core.query.documents import Excerpt
+
+
+def caller_id() -> int | None:
+    """The id of the user who asks."""
+    return current_caller().user_id
+
 
 Count = Literal["none", "exact", "estimated"]
 Deleted = Literal["exclude", "include", "only"]
@@ -184,7 +193,7 @@ class QueryPlan:
 
     `fields` empty means all public fields; of those of them that are documents, `excerpts` tell the parts to show.
     `page` None means the one row whose key is bound as `key`, and whose JSON is left out where its version is one
-    of `known`.
+    of `known`. It is made within what its maker may see: nothing else is read, whatever is asked for.
     """
 
     where: tuple[Condition, ...] = ()
@@ -198,6 +207,8 @@ class QueryPlan:
     excerpts: tuple[Excerpt, ...] = ()
     known: tuple[int, ...] = ()
     search: TextSearch | None = None
+    visibility: Visibility = field(default_factory=current_visibility, repr=False)
+    caller_id: int | None = field(default_factory=caller_id, repr=False)
     shape: Hashable = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -213,6 +224,7 @@ class QueryPlan:
             self.deleted,
             bool(self.known),
             self.search.shape if self.search else None,
+            self.visibility,
         )
         object.__setattr__(self, "shape", shape)
 
@@ -222,7 +234,7 @@ class QueryPlan:
 
     def binds(self) -> dict[str, Any]:
         """Parameters of the statement that this plan's shape makes."""
-        values: dict[str, Any] = {}
+        values: dict[str, Any] = {} if self.caller_id is None else {"caller": self.caller_id}
         for number, value in enumerate(value for condition in self.where for value in condition.binds()):
             values[f"p{number}"] = value
         values |= {f"s{number}": list(key.json_path) for number, key in enumerate(self.sort) if key.json_path}

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import RelationshipProperty
     from sqlalchemy.sql.selectable import LateralFromClause
 
+    from api.core.access.visibility import Visibility
     from api.core.query.documents import Excerpt, Tree
 
 
@@ -126,20 +127,24 @@ def needed_attributes(schema: Schema, model: type) -> set[str]:
     return needed
 
 
-class Excerpts:
-    """The parts of documents to show, in the plan's order, so that the n-th key is bound as `fN`."""
+class Shown:
+    """What is shown of rows: of embedded ones those in sight, and parts of documents.
 
-    def __init__(self, excerpts: Sequence[Excerpt] = (), place: str = "") -> None:
+    Excerpts are in the plan's order, so that their n-th key is bound as `fN`.
+    """
+
+    def __init__(self, visibility: Visibility, excerpts: Sequence[Excerpt] = (), place: str = "") -> None:
         """`place` is the embed in which names are looked up, with a dot behind it."""
+        self.visibility = visibility
         self._place = place
         self._keys: dict[str, list[_Key]] = {}
         numbers = count()
         for excerpt in excerpts:
             self._keys[excerpt.name] = _numbered(excerpt.tree, numbers)
 
-    def inside(self, embed: str) -> Excerpts:
+    def inside(self, embed: str) -> Shown:
         """The same, for the fields of `embed`."""
-        inner = Excerpts(place=f"{self._place}{embed}.")
+        inner = Shown(self.visibility, place=f"{self._place}{embed}.")
         inner._keys = self._keys
         return inner
 
@@ -176,14 +181,14 @@ def row_json(
     model: type,
     source: FromClause,
     column_of: Callable[[str], ColumnElement[Any]],
-    excerpts: Excerpts,
+    shown: Shown,
     extra: Iterable[ColumnElement[Any]] = (),
 ) -> tuple[ColumnElement[Any], FromClause]:
     """The JSON expression of one row of `source`, and `source` joined with what the expression needs.
 
     `column_of` finds an attribute of `model` in `source`; `extra` are labelled expressions to add at the end.
     """
-    cells, joined, used = _cells(schema, model, source, column_of, excerpts)
+    cells, joined, used = _cells(schema, model, source, column_of, shown)
     row = select(*cells, *extra).correlate(*used).lateral()
     return func.row_to_json(row.table_valued()), joined.join(row, true())
 
@@ -193,7 +198,7 @@ def row_texts(
     model: type,
     source: FromClause,
     column_of: Callable[[str], ColumnElement[Any]],
-    excerpts: Excerpts,
+    shown: Shown,
     wrap: Callable[[fields.Field[Any], ColumnElement[Any]], ColumnElement[Any]],
 ) -> tuple[list[ColumnElement[Any]], FromClause]:
     """Like `row_json`, but each field apart, as the text that stands in the JSON, unquoted; a null is NULL.
@@ -201,7 +206,7 @@ def row_texts(
     A single related row is taken apart, too, and its fields are labelled as a path: `category.name`. `wrap` has the
     last word on each text.
     """
-    cells, joined, _ = _cells(schema, model, source, column_of, excerpts)
+    cells, joined, _ = _cells(schema, model, source, column_of, shown)
     texts: list[ColumnElement[Any]] = []
     for cell, field in zip(cells, dumped_fields(schema).values(), strict=True):
         if is_embed(field) and not field.many:  # type: ignore[attr-defined]
@@ -235,7 +240,7 @@ def _cells(
     model: type,
     source: FromClause,
     column_of: Callable[[str], ColumnElement[Any]],
-    excerpts: Excerpts,
+    shown: Shown,
 ) -> tuple[list[Label[Any]], FromClause, list[FromClause]]:
     """The fields of one row, `source` joined with what they need, and all that they are taken from."""
     cells: list[Label[Any]] = []
@@ -244,12 +249,12 @@ def _cells(
     for name, field in dumped_fields(schema).items():
         if is_embed(field):
             relationship = relationship_of(model, attribute_of(field))
-            related = _embedded(field, relationship, source, column_of, excerpts.inside(name))
+            related = _embedded(field, relationship, source, column_of, shown.inside(name))
             used.append(related)
             joined = joined.outerjoin(related, true())
             cells.append(related.c.j.label(name))
         else:
-            cells.append(excerpts.of(name, sql_form(field, column_of(attribute_of(field)))).label(name))
+            cells.append(shown.of(name, sql_form(field, column_of(attribute_of(field)))).label(name))
     return cells, joined, used
 
 
@@ -258,10 +263,10 @@ def _embedded(
     relationship: RelationshipProperty[Any],
     referring: FromClause,
     column_of: Callable[[str], ColumnElement[Any]],
-    excerpts: Excerpts,
+    shown: Shown,
 ) -> LateralFromClause:
     """The rows that one row refers to, as JSON: an object or null for a single one, an array for many."""
-    target, rows = related_rows(relationship, column_of)
+    target, rows = related_rows(relationship, column_of, shown.visibility)
     model = related_model(relationship)
     wanted = [getattr(target, name).label(name) for name in sorted(needed_attributes(field.schema, model))]
     ordering = _ordering(relationship, target)
@@ -270,7 +275,7 @@ def _embedded(
     if not relationship.uselist:
         picked = picked.limit(1)
     source = picked.lateral()
-    expression, joined = row_json(field.schema, model, source, source.c.__getitem__, excerpts)
+    expression, joined = row_json(field.schema, model, source, source.c.__getitem__, shown)
     if not relationship.uselist:
         return select(expression.label("j")).select_from(joined).lateral()
     keys = [_directed(source.c[f"#order_{number}"], modifiers) for number, (_, modifiers) in enumerate(ordering)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BinaryExpression, BooleanClauseList, ColumnElement, inspect, select
+from sqlalchemy import BinaryExpression, BooleanClauseList, ColumnElement, bindparam, false, inspect, or_, select
 from sqlalchemy.orm import Mapper, QueryableAttribute, aliased
 from sqlalchemy.sql import operators
 
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import RelationshipProperty
     from sqlalchemy.types import TypeEngine
 
+    from api.core.access.grants import Grant
+    from api.core.access.visibility import Visibility
     from api.core.query.plan import Deleted
+
+CALLER = "caller"
+"""The parameter for the id of the user who asks."""
 
 
 class JoinFormError(TypeError):
@@ -91,28 +96,40 @@ def soft_deletable(model: type) -> bool:
     return "deleted_at" in mapper_of(model).columns
 
 
-def live(entity: Any, model: type) -> list[ColumnElement[bool]]:
-    """The condition that hides deleted rows of `entity`, a `model` or an alias of it; none where none are marked."""
-    return [entity.deleted_at.is_(None)] if soft_deletable(model) else []
+def live(entity: Any, model: type, visibility: Visibility) -> list[ColumnElement[bool]]:
+    """The conditions that hide rows of `entity`, a `model` or an alias of it: deleted ones, and those out of sight."""
+    marked = [entity.deleted_at.is_(None)] if soft_deletable(model) else []
+    return [*marked, *granted(entity, visibility.rows_of(model))]
 
 
-def scope(model: Any, deleted: Deleted) -> list[ColumnElement[bool]]:
-    """The rows of `model` that exist for this caller, in one place for every read."""
-    if deleted == "include":
+def granted(entity: Any, grant: Grant) -> list[ColumnElement[bool]]:
+    """The condition that leaves the rows that `grant` opens; none where it opens all. Binds the caller as `caller`."""
+    if grant.everything:
         return []
-    return [model.deleted_at.is_not(None)] if deleted == "only" else live(model, model)
+    columns = [getattr(entity, owner) for owner in sorted(grant.owners)]
+    return [or_(false(), *(column == bindparam(CALLER, type_=column.type) for column in columns))]
+
+
+def scope(model: Any, deleted: Deleted, visibility: Visibility) -> list[ColumnElement[bool]]:
+    """The rows of `model` that exist for this caller, in one place for every read."""
+    if deleted == "exclude":
+        return live(model, model, visibility)
+    marked = [model.deleted_at.is_not(None)] if deleted == "only" else []
+    return [*marked, *granted(model, visibility.rows_of(model))]
 
 
 def related_rows(
-    relationship: RelationshipProperty[Any], column_of: Callable[[str], ColumnElement[Any]]
+    relationship: RelationshipProperty[Any],
+    column_of: Callable[[str], ColumnElement[Any]],
+    visibility: Visibility,
 ) -> tuple[Any, Select[Any]]:
-    """An alias of the related model, and the SELECT of the live rows that one row refers to.
+    """An alias of the related model, and the SELECT of the live rows in sight that one row refers to.
 
     `column_of` finds an attribute of the referring row in the statement around.
     """
     model = related_model(relationship)
     target = aliased(model)
-    rows = select(target).where(*live(target, model))
+    rows = select(target).where(*live(target, model, visibility))
     if relationship.secondary is not None:
         return target, _through_association(relationship, target, rows, column_of)
     for local, remote in relationship.local_remote_pairs or ():

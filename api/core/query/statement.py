@@ -34,7 +34,7 @@ from api.core.query.compiled import ShapeCache, Statement, compiled
 from api.core.query.conditions import Conditions
 from api.core.query.json_values import sortable_at
 from api.core.query.plan import RANK
-from api.core.query.projection import Excerpts, needed_attributes, row_json, row_texts
+from api.core.query.projection import Shown, needed_attributes, row_json, row_texts
 from api.core.query.relations import is_nullable, live, mapper_of, related_model, relationship_of, scope
 from api.core.query.search import BY_WORDS, Highlights, Matches
 
@@ -103,7 +103,7 @@ class _Builder:
         self._plan = plan
         self._model = collection.model
         self._schema = collection.schema_for(plan)
-        self._excerpts = Excerpts(plan.excerpts)
+        self._shown = Shown(plan.visibility, plan.excerpts)
         self._matches = Matches(self._model, plan.search, self._restrictions) if plan.search else None
 
     # -- one row --------------------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ class _Builder:
             .where(key == bindparam("key", type_=key.type), *self._scope())
             .subquery()
         )
-        body, joined = row_json(self._schema, self._model, rows, rows.c.__getitem__, self._excerpts)
+        body, joined = row_json(self._schema, self._model, rows, rows.c.__getitem__, self._shown)
         version = rows.c.version if versioned else literal_column("NULL")
         shown: ColumnElement[Any] = cast(body, Text)
         if self._plan.known:
@@ -136,7 +136,7 @@ class _Builder:
         keys, picked = self._picked_rows()
         numbered = select(picked, func.row_number().over().label(_ORDINAL)).subquery()
         column_of = numbered.c.__getitem__
-        body, joined = row_json(self._schema, self._model, numbered, column_of, self._excerpts, self._extra(column_of))
+        body, joined = row_json(self._schema, self._model, numbered, column_of, self._shown, self._extra(column_of))
         size: ColumnElement[int] = bindparam("size")
         ordinal = numbered.c[_ORDINAL]
         order = ordinal.desc() if self._plan.page and self._plan.page.backward else ordinal
@@ -158,11 +158,11 @@ class _Builder:
         rows = query.add_columns(*_labelled(order, _SORT_KEY)).subquery()
         what: list[ColumnElement[Any]]
         if form == "json":
-            body, joined = row_json(self._schema, self._model, rows, rows.c.__getitem__, self._excerpts)
+            body, joined = row_json(self._schema, self._model, rows, rows.c.__getitem__, self._shown)
             what = [body]
         else:
             wrap = _formula_escaped if form == "escaped texts" else _as_it_is
-            what, joined = row_texts(self._schema, self._model, rows, rows.c.__getitem__, self._excerpts, wrap)
+            what, joined = row_texts(self._schema, self._model, rows, rows.c.__getitem__, self._shown, wrap)
         keys = [replace(key, expression=rows.c[_SORT_KEY.format(number)]) for number, key in enumerate(order)]
         return select(*what).select_from(joined).order_by(*(_ordered(key, backward=False) for key in keys))
 
@@ -202,10 +202,10 @@ class _Builder:
         return [getattr(self._model, name).label(name) for name in sorted(names)]
 
     def _scope(self) -> list[ColumnElement[bool]]:
-        return scope(self._model, self._plan.deleted)
+        return scope(self._model, self._plan.deleted, self._plan.visibility)
 
     def _conditions(self) -> list[ColumnElement[bool]]:
-        writer = Conditions(self._model, self._model, self._collection.attributes_of)
+        writer = Conditions(self._model, self._model, self._collection.attributes_of, self._plan.visibility)
         return [writer.write(condition) for condition in self._plan.where]
 
     def _restrictions(self) -> list[ColumnElement[bool]]:
@@ -273,7 +273,7 @@ class _Builder:
             model, referring = related_model(relationship_of(model, attribute)), entity
             entity = aliased(model)
             path = getattr(referring, attribute).of_type(entity)
-            hidden = live(entity, model)
+            hidden = live(entity, model, self._plan.visibility)
             query = query.outerjoin(path.and_(*hidden) if hidden else path)
         if sort.json_path:
             return query, _SortKey(sortable_at(getattr(entity, last), json_path), sort.descending, nullable=True)

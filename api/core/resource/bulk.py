@@ -55,7 +55,14 @@ class Verdict:
     error: APIError | None = None
 
 
+Guard = Callable[[Item, Any], None]
+"""Raises what an item is refused with that names this row."""
+
 _Work = Callable[[Sequence[Item]], Sequence[tuple[Any, int]]]
+
+
+def _open(_item: Item, _row: Any) -> None:
+    """Let every item pass."""
 
 
 class Bulk:
@@ -85,23 +92,23 @@ class Bulk:
 
         return self._run(items, work)
 
-    def update(self, items: Sequence[Item]) -> list[Verdict]:
-        """Change the rows that the items name."""
+    def update(self, items: Sequence[Item], guard: Guard = _open) -> list[Verdict]:
+        """Change the rows that the items name, where `guard` lets them pass."""
 
         def work(good: Sequence[Item]) -> Sequence[tuple[Any, int]]:
             rows = self._service.merge_many([item.row for item in good], [item.data for item in good])
             return [(row, CHANGED) for row in rows]
 
-        return self._run(self._locked(items), work)
+        return self._run(self._locked(items, guard), work)
 
-    def delete(self, items: Sequence[Item]) -> list[Verdict]:
-        """Delete the rows that the items name."""
+    def delete(self, items: Sequence[Item], guard: Guard = _open) -> list[Verdict]:
+        """Delete the rows that the items name, where `guard` lets them pass."""
 
         def work(good: Sequence[Item]) -> Sequence[tuple[Any, int]]:
             self._service.delete_many([item.row for item in good])
             return [(item.row, DELETED) for item in good]
 
-        return self._run(self._locked(items), work)
+        return self._run(self._locked(items, guard), work)
 
     # -- what can be told before anything is written --------------------------------------------------------------
 
@@ -123,20 +130,26 @@ class Bulk:
     def _places(self, key: ModelKey, items: Sequence[Item]) -> Sequence[Place]:
         return key.places(self._session, [item.data for item in items]) if items else ()
 
-    def _locked(self, items: Sequence[Item]) -> list[Item]:
+    def _locked(self, items: Sequence[Item], guard: Guard) -> list[Item]:
         """The items with their rows, which are locked; refused where there is none, or in another version."""
         self._service.lock_references(*(item.data for item in items))
         rows = self._service.locked_many({item.key for item in items if not item.error})
         first: dict[Any, int] = {}
         for item in items:
             first.setdefault(item.key, item.index)
-        return [item if item.error else self._found(item, rows.get(item.key), first[item.key]) for item in items]
+        return [item if item.error else self._found(item, rows.get(item.key), first[item.key], guard) for item in items]
 
-    def _found(self, item: Item, row: Any, first: int) -> Item:
+    def _found(self, item: Item, row: Any, first: int, guard: Guard) -> Item:
         if first != item.index:
             return _refused(item, InvalidError, f"The same as in item {first}.", "id")
-        if row is None:
+        try:
+            if row is None:
+                raise NotFoundError  # noqa: TRY301 - as the guard does of a row that is out of sight
+            guard(item, row)
+        except NotFoundError:
             return _refused(item, NotFoundError, f"There is no {self._one} {item.key}.", "id")
+        except APIError as error:
+            return replace(item, error=error)
         version = getattr(row, "version", None)
         if item.version is not None and item.version != version:
             detail = f"The {self._one} has changed since this version; fetch it again."

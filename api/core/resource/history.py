@@ -14,6 +14,7 @@ from sqlalchemy import (
     case,
     cast,
     exists,
+    false,
     func,
     inspect,
     literal_column,
@@ -30,6 +31,7 @@ from api.core.errors import invalid_field
 from api.core.query.collection import Collection
 from api.core.query.plan import Filter
 from api.core.query.projection import attribute_of, dumped_fields, is_embed, sql_form
+from api.core.query.relations import granted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
     from sqlalchemy.types import TypeEngine
 
+    from api.core.access.grants import Grant
     from api.core.query.plan import Deleted
 
 # Every change moves them, and the entry itself tells what they became.
@@ -63,15 +66,17 @@ def scope(model: type, key: Any) -> tuple[Filter, ...]:
 # -- what an entry shows ----------------------------------------------------------------------------------------------
 
 
-def changes_json(states: ColumnElement[Any], schema: Schema, model: type) -> ColumnElement[Any]:
+def changes_json(
+    states: ColumnElement[Any], schema: Schema, model: type, hidden: frozenset[str] = frozenset()
+) -> ColumnElement[Any]:
     """An object of the public fields that differ between the two `states` of a row: `{"name": {"old": …, "new": …}}`.
 
-    Left out are `version` and `updated_at`, which every change moves.
+    Left out are the fields in `hidden`, and `version` and `updated_at`, which every change moves.
     """
     old, new = (states.op("->", return_type=JSONB())(literal_column(place)) for place in ("0", "1"))
     cells = []
     for name, field, column in _shown_columns(schema, model):
-        if column in _BOOKKEEPING:
+        if column in _BOOKKEEPING or name in hidden:
             continue
         before, after = (_json_text(field, _value(state, model, column)) for state in (old, new))
         key = _text(f'{json.dumps(name)}:{{"old":')
@@ -118,14 +123,17 @@ def _text(value: str) -> ColumnElement[str]:
 
 
 @cache
-def visible(model: type, deleted: Deleted) -> str:
+def visible(model: type, deleted: Deleted, grant: Grant) -> str:
     """The SQL condition under which a row's history is shown, with the parameters of `visible_values()`.
 
-    It is shown where the row itself would be; of a row that is gone altogether, where deleted ones are.
+    It is shown where the row itself would be, if `grant` opens it; of a row that is gone altogether, where deleted ones
+    are, and to whom all are open, since nobody can tell any more whose it was.
     """
     key: Any = inspect(model, raiseerr=True).primary_key[0]
-    here = exists().where(key == bindparam("row_key", type_=key.type))
-    recorded = exists().where(History.table_name == bindparam("row_table"), History.row_id == bindparam("row_text"))
+    here = exists().where(key == bindparam("row_key", type_=key.type), *granted(model, grant))
+    recorded: ColumnElement[bool] = false()
+    if grant.everything:
+        recorded = exists().where(History.table_name == bindparam("row_table"), History.row_id == bindparam("row_text"))
     condition: ColumnElement[bool]
     if not issubclass(model, SoftDeleteMixin) or deleted == "include":
         condition = here | recorded

@@ -3,6 +3,7 @@
 from api.core.http.blueprint import ResourceBlueprint
 from api.extensions import db
 from api.resources.orders.models import Order
+from api.resources.orders.permissions import POLICY
 from api.resources.orders.schemas import OrderSchema
 from api.resources.orders.service import OrderService
 
@@ -11,6 +12,7 @@ blueprint = ResourceBlueprint(
     db,
     Order,
     OrderSchema,
+    permissions=POLICY,
     service=OrderService,
     filters=("user.username", "user.email", "items.product_id", "items.quantity"),
     sorts=("created_at", "total_amount", "status", "metadata"),

@@ -41,7 +41,7 @@ class OrderSchema(BaseSchema):
             self.fields["status"].required = True
 
     id = auto_field(dump_only=True)
-    user_id = auto_field(metadata={"example": 1})
+    user_id = auto_field(required=False, metadata={"example": 1, "description": "By default whoever orders."})
     status = auto_field()
     total_amount = auto_field(dump_only=True)
     metadata = auto_field("metadata_", metadata={"example": {"channel": "web"}})

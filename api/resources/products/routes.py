@@ -3,6 +3,7 @@
 from api.core.http.blueprint import ResourceBlueprint
 from api.extensions import db
 from api.resources.products.models import Product
+from api.resources.products.permissions import POLICY
 from api.resources.products.schemas import ProductSchema
 
 blueprint = ResourceBlueprint(
@@ -10,6 +11,7 @@ blueprint = ResourceBlueprint(
     db,
     Product,
     ProductSchema,
+    permissions=POLICY,
     filters=("category.name", "tags.id", "tags.name"),
     sorts=("name", "sku", "price", "stock_quantity", "created_at", "category.name", "metadata"),
     includes=("category", "tags"),

@@ -3,6 +3,7 @@
 from api.core.http.blueprint import ResourceBlueprint
 from api.extensions import db
 from api.resources.users.models import User
+from api.resources.users.permissions import POLICY
 from api.resources.users.schemas import UserSchema
 from api.resources.users.service import UserService
 
@@ -11,6 +12,7 @@ blueprint = ResourceBlueprint(
     db,
     User,
     UserSchema,
+    permissions=POLICY,
     service=UserService,
     filters=("profile.full_name", "profile.country", "roles.id", "roles.name"),
     sorts=("username", "email", "created_at"),

@@ -12,11 +12,11 @@ import pytest
 from flask import Flask
 from sqlalchemy import inspect, text
 
-from api.app import create_app
 from api.core.database.extension import Database
 from api.core.errors import UnavailableError
 from api.extensions import db
 from api.resources.tags.models import Tag
+from tests.apps import create_app
 from tests.factories import TagFactory
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -120,7 +120,7 @@ FORKING = """
 import os, sys
 from flask import Flask
 from sqlalchemy import text
-from api.app import create_app
+from tests.apps import create_app
 from api.core.database.extension import Database
 
 app, db = Flask("forking"), Database()

@@ -12,11 +12,11 @@ import pytest
 from flask_migrate import upgrade
 from sqlalchemy import create_engine, make_url, select, text
 
-from api.app import create_app
 from api.core.errors import ConflictError
 from api.core.resource.repository import ReadOnlyRepository, Repository
 from api.extensions import db
 from api.resources.tags.models import Tag
+from tests.apps import create_app
 
 PROJECT = Path(__file__).resolve().parents[3]
 DEFAULT, REPORTING = None, "reporting"
@@ -140,7 +140,7 @@ def test_shutdown_closes_the_connections_of_all_databases():
 FORKING = """
 import os, sys
 from sqlalchemy import text
-from api.app import create_app
+from tests.apps import create_app
 from api.config import Settings
 from api.extensions import db
 

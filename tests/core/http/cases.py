@@ -89,7 +89,7 @@ CASES = [
         _order,
         lambda: {"status": "delivered", "metadata": {"replaced": True}},
         {"metadata": {"changed": True}},
-        ("/user_id", "/items"),
+        ("/items",),
         deletable=False,
     ),
 ]

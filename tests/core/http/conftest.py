@@ -7,8 +7,9 @@ import logging
 import pytest
 import structlog
 
-from api.app import API_PREFIX, create_app
+from api.app import API_PREFIX
 from api.extensions import db
+from tests.apps import create_app
 from tests.core.query.conftest import resources as resources
 
 

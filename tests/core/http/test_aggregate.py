@@ -19,6 +19,7 @@ from api.core.query.allowlist import Limits
 from api.extensions import db
 from api.resources.tags.models import Tag
 from api.resources.tags.schemas import TagSchema
+from tests.callers import OPEN
 from tests.core.http.cases import CASES
 from tests.core.query.strategies import examples
 from tests.core.query.test_rubbish import NASTY, assert_answered, names, texts
@@ -176,7 +177,7 @@ def test_an_aggregation_is_only_read(client, method):
 
 
 def test_a_resource_may_be_declared_without_it():
-    blueprint = ResourceBlueprint("tags", db, Tag, TagSchema, without=("aggregate",))
+    blueprint = ResourceBlueprint("tags", db, Tag, TagSchema, permissions=OPEN, without=("aggregate",))
     assert "aggregate" not in {route.view for route in blueprint._routes}
 
 

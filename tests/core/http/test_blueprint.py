@@ -9,9 +9,10 @@ from flask import Response, jsonify, request
 from marshmallow import fields as ma_fields
 from sqlalchemy import text
 
-from api.app import create_app
+from api.core.access.predicates import anyone
 from api.core.errors import ConflictError
 from api.core.http.blueprint import ALL_VIEWS, ResourceBlueprint
+from api.core.http.permissions import requires
 from api.core.http.schema import BaseSchema, auto_field
 from api.core.http.views import ResourceViews
 from api.core.query.projection import NoSQLFormError
@@ -20,6 +21,8 @@ from api.extensions import db
 from api.resources.products.models import Product
 from api.resources.tags.models import Tag
 from api.resources.users.models import Profile
+from tests.apps import create_app
+from tests.callers import OPEN
 from tests.factories import ProductFactory, ProfileFactory, TagFactory, UserFactory
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -58,7 +61,7 @@ class ProductLabelSchema(BaseSchema):
 
 
 def labels(**options):
-    return ResourceBlueprint("labels", db, Tag, LabelSchema, **options)
+    return ResourceBlueprint("labels", db, Tag, LabelSchema, permissions=OPEN, **options)
 
 
 URL = "/api/v1/labels"
@@ -89,7 +92,7 @@ def test_what_the_schema_leaves_out_cannot_be_seen_filtered_sorted_or_selected(c
 
 
 def test_a_model_without_a_version_has_no_etag_and_matches_none(client_of):
-    client = client_of(ResourceBlueprint("profiles", db, Profile, ContactSchema))
+    client = client_of(ResourceBlueprint("profiles", db, Profile, ContactSchema, permissions=OPEN))
     url = f"/api/v1/profiles/{ProfileFactory().id}"
     assert "ETag" not in client.get(url).headers
     assert client.patch(url, json={"country": "Spain"}, headers={"If-Match": '"1"'}).status_code == 412
@@ -97,7 +100,7 @@ def test_a_model_without_a_version_has_no_etag_and_matches_none(client_of):
 
 
 def test_a_model_that_is_not_soft_deleted_is_removed_and_has_no_restore(client_of):
-    client = client_of(ResourceBlueprint("profiles", db, Profile, ContactSchema))
+    client = client_of(ResourceBlueprint("profiles", db, Profile, ContactSchema, permissions=OPEN))
     url = f"/api/v1/profiles/{ProfileFactory().id}"
     assert client.delete(url).status_code == 204
     assert client.post(f"{url}/restore").status_code == 404
@@ -106,7 +109,7 @@ def test_a_model_that_is_not_soft_deleted_is_removed_and_has_no_restore(client_o
 
 
 def test_a_unique_key_of_another_table_is_a_conflict_at_its_field(client_of):
-    client = client_of(ResourceBlueprint("profiles", db, Profile, ContactSchema))
+    client = client_of(ResourceBlueprint("profiles", db, Profile, ContactSchema, permissions=OPEN))
     response = client.post("/api/v1/profiles", json={"user_id": ProfileFactory().user_id})
     assert response.status_code == 409
     assert response.json["errors"][0]["pointer"] == "/user_id"
@@ -138,7 +141,7 @@ def test_a_field_that_only_python_can_dump_stops_the_start(client_of):
         name = ma_fields.Function(lambda tag: tag.name.upper())
 
     with pytest.raises(NoSQLFormError, match=r"Shouting\.name"):
-        client_of(ResourceBlueprint("labels", db, Tag, Shouting))
+        client_of(ResourceBlueprint("labels", db, Tag, Shouting, permissions=OPEN))
 
 
 # -- views left out
@@ -245,6 +248,7 @@ def test_a_view_is_added_as_in_any_blueprint(client_of):
     blueprint = labels()
 
     @blueprint.route("/count")
+    @requires(anyone)
     def count():
         """How many there are."""
         with db.read_connection() as connection:
@@ -261,6 +265,7 @@ def test_an_added_view_writes_in_a_transaction_that_commits_or_does_not(client_o
     views = ResourceViews(blueprint)
 
     @blueprint.route("/<int:key>/shout", methods=["POST"])
+    @requires(anyone)
     def shout(key):
         """Change it, and then perhaps fail."""
         with views.writing() as service:
@@ -278,10 +283,11 @@ def test_an_added_view_writes_in_a_transaction_that_commits_or_does_not(client_o
 
 
 def test_a_lazy_load_in_a_request_s_transaction_is_a_mistake_of_ours(client_of):
-    blueprint = ResourceBlueprint("things", db, Product, ProductLabelSchema)
+    blueprint = ResourceBlueprint("things", db, Product, ProductLabelSchema, permissions=OPEN)
     views = ResourceViews(blueprint)
 
     @blueprint.route("/<int:key>/lazy", methods=["POST"])
+    @requires(anyone)
     def lazy(key):
         """Load a relation row by row."""
         with views.writing() as service:

@@ -9,7 +9,6 @@ from threading import Barrier, Thread
 import pytest
 from sqlalchemy import text
 
-from api.app import create_app
 from api.core.database.outbox import publish
 from api.core.database.session import on_commit
 from api.core.http.blueprint import ResourceBlueprint
@@ -17,6 +16,8 @@ from api.extensions import db
 from api.resources.products.models import Product
 from api.resources.tags.models import Tag
 from api.resources.tags.schemas import TagSchema
+from tests.apps import create_app
+from tests.callers import OPEN
 from tests.factories import (
     CategoryFactory,
     OrderFactory,
@@ -536,7 +537,9 @@ def test_a_wrong_parameter_of_a_list_is_named(client, method, query, parameter):
 
 
 def views(**options):
-    return {route.view for route in ResourceBlueprint("labels", db, Tag, TagSchema, **options)._routes}
+    return {
+        route.view for route in ResourceBlueprint("labels", db, Tag, TagSchema, permissions=OPEN, **options)._routes
+    }
 
 
 @pytest.mark.parametrize("left_out", ["bulk_create", "bulk_update", "bulk_delete", "update_where", "delete_where"])

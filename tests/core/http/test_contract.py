@@ -7,9 +7,9 @@ from http import HTTPStatus
 
 import pytest
 
-from api.app import create_app
 from api.core.http.conditional import etag
 from api.extensions import db
+from tests.apps import create_app
 from tests.core.http.cases import CASES, PREFIX
 from tests.factories import ProductFactory
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from api.core.access.policy import Policy
+from api.core.access.predicates import anyone, role
 from api.core.http.blueprint import ResourceBlueprint
 from api.core.http.schema import BaseSchema, auto_field
 from api.extensions import db
 from api.resources.tags.models import Tag
+from tests.callers import OPEN
 from tests.factories import CategoryFactory, OrderFactory, OrderItemFactory, ProductFactory, TagFactory, UserFactory
 
 API = "/api/v1"
@@ -162,7 +165,7 @@ class _LabelSchema(BaseSchema):
 
 @pytest.fixture
 def labels_of(database, client_of):
-    """`labels_of(deleted_visible=…)`: a client of a resource with a live and a deleted row."""
+    """`labels_of(permissions=…)`: a client of a resource with a live and a deleted row."""
     del database
     TagFactory(name="live")
     TagFactory(name="gone").soft_delete()
@@ -173,34 +176,33 @@ def labels_of(database, client_of):
 LABELS = f"{API}/labels"
 
 
-@pytest.mark.parametrize("options", [{}, {"deleted_visible": True}, {"deleted_visible": lambda: True}])
-def test_deleted_rows_can_be_asked_for_where_the_resource_allows_it(labels_of, options):
-    assert names(labels_of(**options).get(f"{LABELS}?deleted=only")) == ["gone"]
+def seen_by(predicate):
+    """A policy that shows deleted rows to whom `predicate` holds of; to nobody, with None."""
+    permissions = {**OPEN.permissions, "see_deleted": predicate}
+    return Policy({name: rule for name, rule in permissions.items() if rule is not None})
 
 
-@pytest.mark.parametrize("visible", [False, lambda: False])
+def test_deleted_rows_can_be_asked_for_where_the_resource_allows_it(labels_of):
+    assert names(labels_of(permissions=seen_by(anyone)).get(f"{LABELS}?deleted=only")) == ["gone"]
+
+
+@pytest.mark.parametrize("predicate", [None, role("archivist")])
 @pytest.mark.parametrize("path", [f"{LABELS}?deleted=only", f"{LABELS}/1?deleted=include"])
-def test_where_it_does_not_there_is_no_such_parameter(labels_of, visible, path):
-    response = labels_of(deleted_visible=visible).get(path)
+def test_where_it_does_not_there_is_no_such_parameter(labels_of, predicate, path):
+    response = labels_of(permissions=seen_by(predicate)).get(path)
     assert response.status_code == 400
     assert response.json["errors"][0]["parameter"] == "deleted"
     assert "There is no parameter 'deleted'" in response.json["detail"]
 
 
-def test_who_may_see_deleted_rows_is_asked_in_each_request(labels_of):
-    allowed = iter([True, False])
-    client = labels_of(deleted_visible=lambda: next(allowed))
-    assert [client.get(f"{LABELS}?deleted=only").status_code for _ in range(2)] == [200, 400]
-
-
-@pytest.mark.parametrize(("visible", "documented"), [(True, True), (False, False), (lambda: False, True)])
-def test_the_document_has_the_parameter_where_somebody_may_use_it(labels_of, visible, documented):
-    paths = labels_of(deleted_visible=visible).get("/openapi.json").json["paths"]
+@pytest.mark.parametrize(("predicate", "documented"), [(anyone, True), (None, False), (role("archivist"), True)])
+def test_the_document_has_the_parameter_where_somebody_may_use_it(labels_of, predicate, documented):
+    paths = labels_of(permissions=seen_by(predicate)).get("/openapi.json").json["paths"]
     listed = {parameter["name"] for parameter in paths[LABELS]["get"]["parameters"]}
     assert ("deleted" in listed) is documented
 
 
 def test_a_deleted_row_can_be_restored_by_who_cannot_see_it(labels_of):
-    client = labels_of(deleted_visible=False)
+    client = labels_of(permissions=seen_by(None))
     key = db.session.scalars(db.select(Tag.id).where(Tag.name == "gone").execution_options(include_deleted=True)).one()
     assert client.post(f"{LABELS}/{key}/restore").json["name"] == "gone"

@@ -13,6 +13,7 @@ from api.core.database.mixins import INCLUDE_DELETED
 from api.extensions import db
 from api.resources.categories.models import Category
 from api.resources.products.models import Product
+from tests.callers import ADMIN
 from tests.core.http.cases import CASES, PREFIX
 from tests.factories import CategoryFactory, OrderFactory, ProductFactory, TagFactory, UserFactory
 
@@ -57,7 +58,7 @@ def test_an_entry_tells_what_became_what_and_in_which_request(client):
         "at": newest["at"],
         "operation": "update",
         "version": 2,
-        "actor": None,
+        "actor": ADMIN.name,
         "request_id": "r-17",
         "changes": {"name": {"old": "Mug", "new": "Cup"}, "price": {"old": "9.90", "new": "12.50"}},
     }

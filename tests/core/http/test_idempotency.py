@@ -11,18 +11,21 @@ from flask import Response, jsonify, request
 from flask.views import MethodView
 from sqlalchemy import func, select, text
 
-from api.app import API_PREFIX, create_app
+from api.app import API_PREFIX
 from api.core.access.caller import Caller
+from api.core.access.predicates import anyone
 from api.core.errors import ConflictError
 from api.core.http.blueprint import ResourceBlueprint
 from api.core.http.conditional import etag
+from api.core.http.permissions import requires
 from api.core.resource.service import Service
 from api.extensions import db
 from api.resources.orders.models import Order
 from api.resources.products.models import Product
 from api.resources.tags.models import Tag
 from api.resources.tags.schemas import TagSchema
-from tests.callers import ADMIN, as_caller
+from tests.apps import create_app
+from tests.callers import ADMIN, OPEN, as_caller
 from tests.core.http.cases import CASES
 from tests.factories import ProductFactory, TagFactory, UserFactory
 
@@ -309,7 +312,7 @@ def client_with(settings):
     """`client_with(add)`: a client of an application with a resource to which `add` has added views."""
 
     def make(add):
-        blueprint = ResourceBlueprint("labels", db, Tag, LabelSchema)
+        blueprint = ResourceBlueprint("labels", db, Tag, LabelSchema, permissions=OPEN)
         add(blueprint)
         app = create_app(settings)
         api = app.extensions["flask-smorest"]["apis"][""]["ext_obj"]
@@ -325,6 +328,7 @@ def test_a_view_of_one_s_own_is_idempotent_without_doing_anything_for_it(client_
 
     def add(blueprint):
         @blueprint.route("/count", methods=["POST"])
+        @requires(anyone)
         def count():
             calls.append(1)
             return jsonify(count=len(calls)), 202, {"X-Count": "1"}
@@ -344,6 +348,7 @@ def test_a_method_view_is_idempotent_too(client_with):
 
     def add(blueprint):
         @blueprint.route("/count")
+        @requires(anyone)
         class Count(MethodView):
             def get(self):
                 return jsonify(len(calls))
@@ -364,6 +369,7 @@ def test_a_method_view_is_idempotent_too(client_with):
 def test_an_error_that_a_view_returns_instead_of_raising_undoes_its_work_and_frees_the_key(client_with):
     def add(blueprint):
         @blueprint.route("/refuse", methods=["POST"])
+        @requires(anyone)
         def refuse():
             with db.transaction() as session:
                 session.add(Tag(name="lost"))
@@ -380,6 +386,7 @@ def test_what_waits_for_the_commit_happens_once_and_only_when_the_answer_is_stor
 
     def add(blueprint):
         @blueprint.route("/mail", methods=["POST"])
+        @requires(anyone)
         def mail():
             with db.transaction():
                 db.on_commit(lambda: calls.append(stored_keys()))
@@ -398,6 +405,7 @@ def test_what_waits_for_the_commit_happens_once_and_only_when_the_answer_is_stor
 def test_an_answer_without_a_body_or_a_stream_is_answered_the_same_again(client_with):
     def add(blueprint):
         @blueprint.route("/stream", methods=["POST"])
+        @requires(anyone)
         def stream():
             return Response((f"{number}\n" for number in range(3)), mimetype="text/plain")
 

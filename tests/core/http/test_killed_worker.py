@@ -54,7 +54,7 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "api.wsgi:app"]
+        command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "tests.wsgi:app"]
         self.master = subprocess.Popen(
             command, cwd=PROJECT, env=self._environment, stdout=self._log, stderr=self._log, start_new_session=True
         )

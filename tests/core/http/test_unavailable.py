@@ -11,10 +11,10 @@ import pytest
 from flask_migrate import upgrade
 from sqlalchemy import select, text
 
-from api.app import create_app
 from api.core.database.embedded import EmbeddedPostgres
 from api.extensions import db
 from api.resources.tags.models import Tag
+from tests.apps import create_app
 from tests.factories import TagFactory
 
 TAGS = "/api/v1/tags"

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
-from api.app import create_app
 from api.extensions import db
 from api.resources.orders.models import Order
 from api.resources.users.models import User
+from tests.apps import create_app
 from tests.factories import (
     CategoryFactory,
     OrderFactory,

@@ -13,16 +13,20 @@ from flask import jsonify, request
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import func, select, text, update
 
-from api.app import API_PREFIX, create_app
+from api.app import API_PREFIX
+from api.core.access.predicates import anyone
 from api.core.database import retry
 from api.core.errors import TransactionConflictError
 from api.core.http.blueprint import ResourceBlueprint
 from api.core.http.conditional import etag
+from api.core.http.permissions import requires
 from api.core.http.writing import isolated, takes_file
 from api.core.resource.service import Service
 from api.extensions import db
 from api.resources.tags.models import Tag
 from api.resources.tags.schemas import TagSchema
+from tests.apps import create_app
+from tests.callers import OPEN
 from tests.factories import TagFactory
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -65,7 +69,7 @@ def app_with(settings):
     """`app_with(add)`: an application with a resource to which `add` has added views."""
 
     def make(add, **changes):
-        blueprint = ResourceBlueprint("labels", db, Tag, LabelSchema)
+        blueprint = ResourceBlueprint("labels", db, Tag, LabelSchema, permissions=OPEN)
         add(blueprint)
         app = create_app(replace(settings, **changes))
         api = app.extensions["flask-smorest"]["apis"][""]["ext_obj"]
@@ -154,6 +158,7 @@ def test_requests_that_deadlock_are_all_answered_well(app_with):
 
     def add(blueprint):
         @blueprint.route("/rename", methods=["POST"])
+        @requires(anyone)
         def rename():
             attempts.append(1)
             with db.transaction() as session:
@@ -178,6 +183,7 @@ def count_and_add(blueprint):
     """At most five tags, which only a serializable transaction can promise without a lock."""
 
     @blueprint.route("/five", methods=["POST"])
+    @requires(anyone)
     @isolated("SERIALIZABLE")
     def five():
         with db.transaction() as session:
@@ -208,6 +214,7 @@ def test_a_view_that_takes_the_body_from_the_stream_is_not_run_again(app_with):
 
     def add(blueprint):
         @blueprint.route("/upload", methods=["POST"])
+        @requires(anyone)
         def load():
             calls.append(request.stream.read())
             raise TransactionConflictError
@@ -222,6 +229,7 @@ def test_a_read_is_not_tried_again(app_with):
 
     def add(blueprint):
         @blueprint.route("/read")
+        @requires(anyone)
         def read():
             calls.append(1)
             raise TransactionConflictError
@@ -243,6 +251,7 @@ def imports(app_with):
 
     def add(blueprint):
         @blueprint.route("/upload", methods=["POST"])
+        @requires(anyone)
         @takes_file(lambda: LARGEST)
         def load():
             request.max_content_length = LARGEST

@@ -41,4 +41,4 @@ def _parameters(allowed: AllowList) -> list[dict[str, Any]]:
     return [*aggregate_parameters(allowed)]
 
 
-AGGREGATE_ROUTES = (Route("aggregate", "GET", "/aggregate", "Aggregate {plural}", _aggregate, _parameters),)
+AGGREGATE_ROUTES = (Route("aggregate", "GET", "/aggregate", "read", "Aggregate {plural}", _aggregate, _parameters),)

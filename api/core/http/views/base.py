@@ -4,30 +4,45 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, current_app, request
 
+from api.core.access.caller import current_caller
+from api.core.access.visibility import current_visibility
 from api.core.database.session import STRICT_LOADING
-from api.core.errors import MalformedRequestError, NotFoundError, PreconditionRequiredError, Violation
+from api.core.errors import (
+    ForbiddenError,
+    MalformedRequestError,
+    NotFoundError,
+    PreconditionFailedError,
+    PreconditionRequiredError,
+    Violation,
+)
 from api.core.http import conditional
+from api.core.http.field_rules import FieldRules
 from api.core.http.query_string import pairs_of
 from api.core.http.responses import row_response
 from api.core.http.schema import references_of
 from api.core.query.params import parse_view
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from sqlalchemy.orm import Session
 
+    from api.core.access.grants import Grant
+    from api.core.access.visibility import Visibility
     from api.core.http.blueprint import ResourceBlueprint
-    from api.core.query.allowlist import AllowList
+    from api.core.query.allowlist import AllowList, Limits
     from api.core.query.plan import QueryPlan
     from api.core.resource.service import Service
 
 CURSORS = "cursor_codec"
 ALLOW_LISTS = "allow_lists"
+ALLOW_LISTS_KEPT = 64
+"""How many kinds of callers an allow-list is kept for."""
 
 
 class BaseViews:
@@ -38,14 +53,18 @@ class BaseViews:
         self.db = resource.db
         self.model = resource.model
         self.schema = resource.schema
+        self.rules = FieldRules(resource.schema, resource.policy)
+        self._allowed = lru_cache(ALLOW_LISTS_KEPT)(self._allow_list)
 
     @property
     def allow_list(self) -> AllowList:
         """What the query string of this request may ask of this resource."""
-        allowed: AllowList = current_app.extensions[ALLOW_LISTS][self.resource.name]
-        if allowed.deletable and not self.resource.deleted_visible():
-            return dataclasses.replace(allowed, deletable=False)
-        return allowed
+        limits = current_app.extensions[ALLOW_LISTS][self.resource.name].limits
+        return self._allowed(limits, current_visibility(), bool(self.grant("see_deleted")))
+
+    def grant(self, permission: str) -> Grant:
+        """The rows that whoever asks has this permission for."""
+        return self.resource.policy.grant(permission, current_caller())
 
     def view_plan(self) -> QueryPlan:
         """What the query string asks to see of one row."""
@@ -70,19 +89,49 @@ class BaseViews:
             raise NotFoundError(self.absent(key))
         return row_response(row, key, status)
 
-    def locked(self, service: Service[Any], key: Any, *, include_deleted: bool = False) -> Any:
-        """The row with this key, locked; it has a version that `If-Match` names, where there is that header."""
+    def locked(self, service: Service[Any], key: Any, permission: str, *, include_deleted: bool = False) -> Any:
+        """The row with this key, locked; it has a version that `If-Match` names, where there is that header.
+
+        Raises:
+            NotFoundError: where there is none in sight of whoever asks.
+            ForbiddenError: where they have not the permission for this row.
+        """
         if self.resource.require_if_match and "If-Match" not in request.headers:
             raise PreconditionRequiredError
         versions = conditional.expected_versions(request, key)
         try:
-            return service.locked(key, versions=versions, include_deleted=include_deleted)
+            row = service.locked(key, include_deleted=include_deleted)
+            self.check_row(row, permission)
         except NotFoundError as error:
             raise NotFoundError(self.absent(key)) from error
+        if versions is not None and getattr(row, "version", None) not in versions:
+            raise PreconditionFailedError
+        return row
+
+    def check_row(self, row: Any, permission: str) -> None:
+        """Raise as `locked` does, for a row that is there."""
+        user_id = current_caller().user_id
+        if not current_visibility().rows_of(self.model).covers(row, user_id):
+            raise NotFoundError
+        if not self.grant(permission).covers(row, user_id):
+            raise ForbiddenError(f"You may not {permission} this {self.schema.component_name('response').lower()}.")
+
+    def new(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`data` for a new row, after a check that whoever asks may set all of it."""
+        self.rules.refuse(data)
+        return self.rules.owned(data)
+
+    def permitted(self, data: Mapping[str, Any], row: Any) -> Mapping[str, Any]:
+        """`data` to change `row` with, after a check that whoever asks may set what differs."""
+        self.rules.refuse(data, row)
+        return data
 
     def absent(self, key: Any) -> str:
         """What to say where there is no row with this key."""
         return f"There is no {self.schema.component_name('response').lower()} {key}."
+
+    def _allow_list(self, limits: Limits, visibility: Visibility, sees_deleted: bool) -> AllowList:  # noqa: FBT001 - a cache's key
+        return self.resource.collection.allow_list(limits, visibility, deletable=sees_deleted)
 
     def refuse_parameters(self) -> None:
         """A view without parameters says so, as the others do of those that they do not know."""

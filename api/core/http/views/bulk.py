@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 from flask import Response, request
 from marshmallow import ValidationError
 
+from api.core.access.visibility import current_visibility
 from api.core.errors import (
+    ForbiddenError,
     InvalidError,
     MalformedRequestError,
     PreconditionRequiredError,
@@ -69,27 +72,33 @@ class BulkViews(BaseViews):
         key = self._unique_key(options.upsert)
         if self.resource.require_if_match:
             raise PreconditionRequiredError("An upsert names no versions, which this resource demands.")
+        self._check_upsert()
         return self._listed(options, lambda bulk: bulk.upsert(items, key, kept=self._given_once()))
 
     def bulk_update(self, data: Mapping[str, Any]) -> Response:
         """Change many, each by its id and, where given, in its version."""
         options = parse_bulk(pairs_of(request), self.allow_list, (ATOMIC, DRY_RUN))
         items = self._items(data, "patch")
-        return self._listed(options, lambda bulk: bulk.update(items))
+        return self._listed(options, lambda bulk: bulk.update(items, self._guard("update")))
 
     def bulk_delete(self, data: Mapping[str, Any]) -> Response:
         """Delete many, each by its id and, where given, in its version."""
         options = parse_bulk(pairs_of(request), self.allow_list, (ATOMIC, DRY_RUN))
         items = self._items(data, None)
-        return self._listed(options, lambda bulk: bulk.delete(items))
+        return self._listed(options, lambda bulk: bulk.delete(items, self._guard("delete")))
 
     def update_where(self, data: Mapping[str, Any]) -> Response:
         """Change all that match."""
-        return self._selected(lambda bulk, keys: bulk.update([Item(n, data, key=key) for n, key in enumerate(keys)]))
+        self.rules.refuse(data)
+        return self._selected(
+            "update", lambda bulk, keys: bulk.update([Item(n, data, key=key) for n, key in enumerate(keys)])
+        )
 
     def delete_where(self) -> Response:
         """Delete all that match."""
-        return self._selected(lambda bulk, keys: bulk.delete([Item(n, key=key) for n, key in enumerate(keys)]))
+        return self._selected(
+            "delete", lambda bulk, keys: bulk.delete([Item(n, key=key) for n, key in enumerate(keys)])
+        )
 
     # -- from the request -----------------------------------------------------------------------------------------
 
@@ -100,7 +109,7 @@ class BulkViews(BaseViews):
             raise InvalidError(violations=[Violation(detail, pointer="/items")])
         schema = None if variant is None else self.schema(variant=variant)
         if variant == "create":
-            return [self._loaded(number, item, schema, Item(number)) for number, item in enumerate(given)]
+            return [self._new(self._loaded(number, item, schema, Item(number))) for number, item in enumerate(given)]
         versioned = VersionedItem(self.model)
         return [self._changed(number, item, schema, versioned) for number, item in enumerate(given)]
 
@@ -126,6 +135,31 @@ class BulkViews(BaseViews):
             return Item(number, schema.load(given), key=item.key, version=item.version)
         except ValidationError as error:
             return _refused(item, violations_of_messages(error.messages, schema))
+
+    def _new(self, item: Item) -> Item:
+        """An item for a new row, which whoever asks may set like that."""
+        try:
+            return item if item.error else replace(item, data=self.new(item.data))
+        except InvalidError as error:
+            return replace(item, error=error)
+
+    def _check_upsert(self) -> None:
+        """Refuse an upsert to whoever may not change every row: it would tell whose rows have which keys.
+
+        Raises:
+            ForbiddenError: when they may not.
+        """
+        if not (self.grant("update").everything and current_visibility().rows_of(self.model).everything):
+            raise ForbiddenError(f"An upsert takes the permission to update all {self.resource.name}.")
+
+    def _guard(self, permission: str) -> Callable[[Item, Any], None]:
+        """A check of the row that an item names: that it may be seen, and be written like that."""
+
+        def guard(item: Item, row: Any) -> None:
+            self.check_row(row, permission)
+            self.rules.refuse(item.data, row)
+
+        return guard
 
     def _unique_key(self, names: Sequence[str]) -> ModelKey:
         """The unique key that these names of public fields, or the name of an index over such, mean."""
@@ -162,13 +196,15 @@ class BulkViews(BaseViews):
 
         return self._written(answer, dry_run=options.dry_run)
 
-    def _selected(self, work: Callable[[Bulk, Sequence[Any]], Sequence[Verdict]]) -> Response:
+    def _selected(self, permission: str, work: Callable[[Bulk, Sequence[Any]], Sequence[Verdict]]) -> Response:
         if self.resource.require_if_match:
             raise PreconditionRequiredError("A filter names no versions, which this resource demands; send a list.")
         selection = parse_selection(pairs_of(request), self.allow_list)
 
         def answer(service: Service[Any]) -> dict[str, Any]:
-            keys = selected_keys(service.session.connection(), self.resource.collection, selection)
+            keys = selected_keys(
+                service.session.connection(), self.resource.collection, selection, self.grant(permission)
+            )
             if len(keys) > selection.max_affected:
                 detail = f"More than {selection.max_affected} {self.resource.name} match; nothing was written."
                 raise InvalidError(violations=[Violation(detail, parameter=MAX_AFFECTED)])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import cache, cached_property
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, current_app, request
 from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
 
+from api.core.access.visibility import UNRESTRICTED, current_visibility
 from api.core.database.history import OPERATIONS, History
 from api.core.errors import InvalidError, NotFoundError
 from api.core.http.body import violations_of
@@ -43,15 +44,16 @@ _LARGEST_VERSION = 2**31 - 1
 class Changes(fields.Field[Any]):
     """What differs between the row before and after a change, under the names of the resource's schema."""
 
-    def __init__(self, schema: type[BaseSchema], model: type, **kwargs: Any) -> None:
+    def __init__(self, schema: type[BaseSchema], model: type, hidden: frozenset[str], **kwargs: Any) -> None:
         super().__init__(attribute="states", dump_only=True, **kwargs)
+        self.hidden = hidden
         self.resource_schema = schema
         self.model = model
 
 
 @sql_form.register(Changes)
 def _changes_sql(field: Changes, column: ColumnElement[Any]) -> ColumnElement[Any]:
-    return changes_json(column, field.resource_schema(), field.model)
+    return changes_json(column, field.resource_schema(), field.model, field.hidden)
 
 
 class HistorySchema(BaseSchema):
@@ -71,10 +73,10 @@ class HistorySchema(BaseSchema):
 
 
 @cache
-def history_schema(schema: type[BaseSchema], model: type) -> type[BaseSchema]:
-    """The schema of an entry in the history of `model`'s rows, which `schema` shows."""
+def history_schema(schema: type[BaseSchema], model: type, hidden: frozenset[str] = frozenset()) -> type[BaseSchema]:
+    """The schema of an entry in the history of `model`'s rows, which `schema` shows but for the fields in `hidden`."""
     changes = Changes(
-        schema, model, metadata={"description": "The public fields that differ, with their old and new values."}
+        schema, model, hidden, metadata={"description": "The public fields that differ, with their old and new values."}
     )
     name = f"{schema.component_name('response')}HistorySchema"
     return type(name, (HistorySchema,), {"changes": changes, "__doc__": HistorySchema.__doc__})
@@ -99,8 +101,8 @@ class RevertSchema(Schema):
 
 
 @cache
-def _collection(schema: type[BaseSchema], model: type) -> HistoryCollection:
-    return HistoryCollection("history", History, history_schema(schema, model), default_sort="-id")
+def _reader(schema: type[BaseSchema], model: type, hidden: frozenset[str]) -> Reader:
+    return Reader(HistoryCollection("history", History, history_schema(schema, model, hidden), default_sort="-id"))
 
 
 @cache
@@ -117,10 +119,6 @@ def history_allow_list(allowed: AllowList) -> AllowList:
 class HistoryViews(BaseViews):
     """What became of a row, and a way back."""
 
-    @cached_property
-    def _entries(self) -> Reader:
-        return Reader(_collection(self.schema, self.model))  # type: ignore[arg-type]  # a class is hashable
-
     def history(self, key: Any) -> Response:
         """List the changes of one, the newest first."""
         pairs, cursors = pairs_of(request), current_app.extensions[CURSORS]
@@ -128,10 +126,15 @@ class HistoryViews(BaseViews):
         # A cursor belongs to the history of one row.
         allowed = dataclasses.replace(allowed, resource=f"{self.resource.name}/{key}/history")
         plan = parse_list(pairs, allowed, cursors)
-        scoped = dataclasses.replace(plan, where=(*scope(self.model, key), *plan.where), deleted="exclude")
-        condition, values = visible(self.model, plan.deleted), visible_values(self.model, key)  # type: ignore[arg-type]  # as above
+        # Whether the entries may be seen is told by their row, not by the table that they are all in.
+        scoped = dataclasses.replace(
+            plan, where=(*scope(self.model, key), *plan.where), deleted="exclude", visibility=UNRESTRICTED
+        )
+        entries = _reader(self.schema, self.model, current_visibility().hidden_of(self.model))  # type: ignore[arg-type]  # a class is hashable
+        seen = plan.visibility.rows_of(self.model) & self.grant("history")
+        condition = visible(self.model, plan.deleted, seen)  # type: ignore[arg-type]  # as above
         with self.db.read_connection() as connection:
-            rows = self._entries.page_if(connection, scoped, condition, values)
+            rows = entries.page_if(connection, scoped, condition, visible_values(self.model, key))
         if rows is None:
             raise NotFoundError(self.absent(key))
         return page_response(rows, plan, pairs, cursors, allowed.limits)
@@ -140,19 +143,19 @@ class HistoryViews(BaseViews):
         """Set the writable fields of one back to what they were."""
         plan = self.written_plan()
         with self.writing() as service:
-            row = self.locked(service, key)
+            row = self.locked(service, key, "update")
             recorded = recorded_values(service.session, self.model, self.schema(), key, **data)
             service.update(row, self._writable(recorded))
             return self.written(service.session, plan, key, 200)
 
     def _writable(self, recorded: Mapping[str, Any]) -> Any:
-        """`recorded` as a PATCH would have it.
+        """`recorded` as a PATCH would have it; what whoever asks may not set stays as it is.
 
         Raises:
             InvalidError: where a rule has become stricter than what was.
         """
         schema = self.schema(variant="patch")
-        names = {field.data_key or name for name, field in schema.load_fields.items()}
+        names = {field.data_key or name for name, field in schema.load_fields.items()} - self.rules.protected
         try:
             return schema.load({name: value for name, value in recorded.items() if name in names})
         except ValidationError as error:

@@ -108,16 +108,17 @@ def _restorable(model: type) -> bool:
 
 
 ROW_ROUTES = (
-    Route("list", "GET", "", "List {plural}", _list, _list_parameters),
-    Route("create", "POST", "", "Create a {one}", _create, written_parameters),
-    Route("get", "GET", "/{key}", "Fetch a {one}", _get, _get_parameters),
-    Route("replace", "PUT", "/{key}", "Replace a {one}", _replace, _change_parameters),
-    Route("patch", "PATCH", "/{key}", "Change a {one}", _patch, _change_parameters),
-    Route("delete", "DELETE", "/{key}", "Delete a {one}", _delete, _delete_parameters),
+    Route("list", "GET", "", "read", "List {plural}", _list, _list_parameters),
+    Route("create", "POST", "", "create", "Create a {one}", _create, written_parameters),
+    Route("get", "GET", "/{key}", "read", "Fetch a {one}", _get, _get_parameters),
+    Route("replace", "PUT", "/{key}", "update", "Replace a {one}", _replace, _change_parameters),
+    Route("patch", "PATCH", "/{key}", "update", "Change a {one}", _patch, _change_parameters),
+    Route("delete", "DELETE", "/{key}", "delete", "Delete a {one}", _delete, _delete_parameters),
     Route(
         "restore",
         "POST",
         "/{key}/restore",
+        "restore",
         "Restore a deleted {one}",
         _restore,
         _change_parameters,

@@ -50,7 +50,7 @@ class RowViews(BaseViews):
         """Create one."""
         plan = self.written_plan()
         with self.writing() as service:
-            row = service.create(data)
+            row = service.create(self.new(data))
             response = self.written(service.session, plan, row.id, 201)
             # Below the collection's own address: the view of a row may be left out.
             response.headers["Location"] = f"{url_for(f'{self.resource.name}.create')}/{row.id}"
@@ -58,33 +58,35 @@ class RowViews(BaseViews):
 
     def replace(self, data: Mapping[str, Any], key: Any) -> Response:
         """Replace one: what is not given gets its default."""
-        complete = completed(data, self.schema(variant="replace"), self.model)
-        return self._change(key, complete, lambda service, row: service.update(row, complete))
+        complete = self.rules.settable(completed(data, self.schema(variant="replace"), self.model), given=data)
+        return self._change(key, complete, lambda service, row: service.update(row, self.permitted(complete, row)))
 
     def patch(self, data: Mapping[str, Any] | JSONPatch, key: Any) -> Response:
         """Change the given fields of one: JSON is merged (RFC 7396), or edited by a JSON Patch (RFC 6902)."""
         if isinstance(data, JSONPatch):
-            schema = self.schema(variant="patch")
-            return self._change(key, {}, lambda service, row: service.update(row, data.changes(schema, row)))
-        return self._change(key, data, lambda service, row: service.merge(row, data))
+            schema = self.schema(variant="patch", exclude=[*self.rules.hidden])
+            return self._change(
+                key, {}, lambda service, row: service.update(row, self.permitted(data.changes(schema, row), row))
+            )
+        return self._change(key, data, lambda service, row: service.merge(row, self.permitted(data, row)))
 
     def delete(self, key: Any) -> Response:
         """Delete one; where the resource can be restored, softly."""
         self.refuse_parameters()
         with self.writing() as service:
-            service.delete(self.locked(service, key))
+            service.delete(self.locked(service, key, "delete"))
         return no_content()
 
     def restore(self, key: Any) -> Response:
         """Bring a deleted one back."""
         plan = self.written_plan()
         with self.writing() as service:
-            service.restore(self.locked(service, key, include_deleted=True))
+            service.restore(self.locked(service, key, "restore", include_deleted=True))
             return self.written(service.session, plan, key, 200)
 
     def _change(self, key: Any, data: Mapping[str, Any], change: Callable[[Service[Any], Any], Any]) -> Response:
         plan = self.written_plan()
         with self.writing() as service:
             service.lock_references(data)
-            change(service, self.locked(service, key))
+            change(service, self.locked(service, key, "update"))
             return self.written(service.session, plan, key, 200)

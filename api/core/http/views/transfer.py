@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
 from flask import Response, current_app, request
 
-from api.core.errors import InvalidError
+from api.core.errors import ForbiddenError, InvalidError
 from api.core.http.body import JSON_TYPE
 from api.core.http.error_handlers import problem
 from api.core.http.query_string import pairs_of
@@ -24,6 +25,7 @@ from api.core.resource.transfer.source import blocks
 
 if TYPE_CHECKING:
     from api.core.resource.transfer.formats import TransferLimits
+    from api.core.resource.transfer.importable import Importable
 
 TRANSFER_LIMITS = "transfer_limits"
 FORMULAS = ("keep", "escape")
@@ -39,6 +41,7 @@ class TransferViews(BaseViews):
         formulas = steering.choice("formulas", FORMULAS)
         steering.raise_any()
         plan = parse_export(steering.others, self.allow_list, steering.known)
+        plan = replace(plan, visibility=plan.visibility.narrowed(self.model, self.grant("export")))
         chunks = exported(
             self.db.engine,
             self.resource.collection,
@@ -60,9 +63,14 @@ class TransferViews(BaseViews):
     def import_rows(self) -> Response:
         """Take the rows of a file, each checked like the body of a POST."""
         order = self._order()
+        needed = ("create", "update") if order.upsert else ("create",)
+        if not all(self.grant(permission).everything for permission in needed):
+            raise ForbiddenError(
+                f"This import takes the permission to {' and '.join(needed)} all {self.resource.name}."
+            )
         packed, largest = is_packed(request), self._limits.import_bytes
         content = blocks(Upload(request, largest), packed=packed, largest=largest)
-        report = import_file(self.db.transaction, self.resource.importable, content, order, self._limits)
+        report = import_file(self.db.transaction, self._importable(), content, order, self._limits)
         facts = {**report.as_dict(), "dry_run": order.dry_run}
         if report.refused:
             detail = f"{report.rejected} of {report.read} rows are rejected, and so nothing was written."
@@ -81,6 +89,11 @@ class TransferViews(BaseViews):
         dry_run = steering.flag("dry_run", default=False)
         steering.raise_any()
         return ImportOrder(format_of(request), columns or {}, names, atomic, dry_run)
+
+    def _importable(self) -> Importable:
+        """What of the resource whoever asks may import."""
+        protected = self.rules.protected
+        return self.resource.importable.without(protected) if protected else self.resource.importable
 
     @property
     def _limits(self) -> TransferLimits:

@@ -16,7 +16,7 @@ from api.core.query.relations import related_model, soft_deletable
 from api.core.resource.transfer.texts import UnknownTypeError, text_writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from marshmallow import Schema, fields
     from sqlalchemy import Column, ColumnElement, Table
@@ -66,6 +66,7 @@ class Importable:
 
     def __init__(self, model: type[Any], schema: Callable[..., Schema], names: Sequence[str] | None = None) -> None:
         self.model = model
+        self._make_schema = schema
         self.table: Table = inspect(model).local_table
         self._shown = schema(variant="response")
         full = schema(variant="create")
@@ -76,6 +77,10 @@ class Importable:
         chosen = possible if names is None else {name: possible[name] for name in names}
         self.schema = schema(variant="create", only=[str(item.field.name) for item in chosen.values()])
         self.fields = {name: item for name, item in _stored(self.schema, model) if name in chosen}
+
+    def without(self, names: Collection[str]) -> Importable:
+        """The same, but for these fields."""
+        return Importable(self.model, self._make_schema, [name for name in self.fields if name not in names])
 
     @cached_property
     def required(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from werkzeug.serving import make_server
 from api.core.database.copying import CHUNK_SIZE, CHUNKS_AHEAD, CopyOut
 from api.core.errors import UnavailableError
 from api.extensions import db
+from tests.callers import ADMIN, served_as
 from tests.factories import CategoryFactory, OrderFactory, OrderItemFactory, ProductFactory, ProfileFactory, TagFactory
 
 PRODUCTS = "/api/v1/products"
@@ -290,7 +291,7 @@ def test_a_broken_stream_does_not_look_like_a_complete_one(database, monkeypatch
 
     monkeypatch.setattr(CopyOut, "__next__", break_off)
     monkeypatch.setattr("werkzeug.serving.WSGIRequestHandler.protocol_version", "HTTP/1.1")
-    server = make_server("127.0.0.1", 0, database, threaded=True)
+    server = make_server("127.0.0.1", 0, served_as(database, ADMIN), threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

@@ -25,6 +25,7 @@ from api.core.resource.transfer.source import LINE_MAX, lines
 from api.extensions import db
 from api.resources.categories.models import Category
 from api.resources.products.models import Product
+from tests.callers import ADMIN, served_as
 from tests.factories import CategoryFactory, ProductFactory
 
 PRODUCTS = "/api/v1/products"
@@ -166,7 +167,7 @@ def test_a_line_without_end_is_refused_and_not_collected():
 def address(database, monkeypatch):
     """Host and port of the application behind a socket."""
     monkeypatch.setattr("werkzeug.serving.WSGIRequestHandler.protocol_version", "HTTP/1.1")
-    server = make_server("127.0.0.1", 0, database, threaded=True)
+    server = make_server("127.0.0.1", 0, served_as(database, ADMIN), threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield "127.0.0.1", server.port

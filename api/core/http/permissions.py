@@ -1,0 +1,118 @@
+"""Every route asks for a permission: of a resource's policy, or a predicate of its own; one without is a mistake.
+
+An unknown caller is told to log in (401), a known one that it is not allowed (403), before the body is read. What one
+may not even know of is a 404: that is the business of the rows' visibility.
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from api.core.access.caller import current_caller
+from api.core.access.predicates import Predicate
+from api.core.errors import ForbiddenError, UnauthorizedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask import Flask
+
+    from api.core.access.caller import Caller
+    from api.core.access.policy import Policies, Policy
+
+    V = TypeVar("V", bound="Callable[..., Any]")
+
+POLICIES = "policies"
+"""Key of `app.extensions`: the `Policies` of its resources."""
+_REQUIRED = "required_permission"
+
+
+class UnguardedRouteError(TypeError):
+    """A route has no permission, or one that its resource's policy does not name."""
+
+
+def requires(permission: str | Predicate) -> Callable[[V], V]:
+    """What a caller needs for a view: a permission of its resource's policy, or a predicate.
+
+    @blueprint.route("/settle", methods=["POST"])
+    @requires("settle")
+    def settle(): ...
+    """
+
+    def mark(view: V) -> V:
+        guarded: Any = view
+        if isinstance(permission, Predicate) and not isinstance(view, type):
+            guarded = _guarded(view, *_by_predicate(permission))
+        setattr(guarded, _REQUIRED, permission)
+        return guarded  # type: ignore[no-any-return]  # it has the view's signature
+
+    return mark
+
+
+def required(view: Any) -> str | Predicate | None:
+    """What a view was marked with."""
+    return getattr(view, _REQUIRED, None)
+
+
+def guarded(view: Any, policy: Policy, permission: str | Predicate) -> Any:
+    """`view`, a function or a `MethodView`, for callers that `policy` gives `permission`.
+
+    Raises:
+        UnguardedRouteError: when the policy does not name it.
+    """
+    allows, detail = _by_predicate(permission) if isinstance(permission, Predicate) else _by_policy(permission, policy)
+    if isinstance(view, type):
+        decorators = [*getattr(view, "decorators", ()), lambda function: _guarded(function, allows, detail)]
+        return type(view.__name__, (view,), {"decorators": decorators, "__doc__": view.__doc__, _REQUIRED: permission})
+    view = _guarded(view, allows, detail)
+    setattr(view, _REQUIRED, permission)
+    return view
+
+
+def _by_predicate(predicate: Predicate) -> tuple[Callable[[Caller], bool], str]:
+    return lambda caller: bool(predicate.grant(caller)), f"This is for {predicate}."
+
+
+def _by_policy(permission: str, policy: Policy) -> tuple[Callable[[Caller], bool], str]:
+    predicate = policy.permissions.get(permission)
+    if predicate is None:
+        raise UnguardedRouteError(f"{policy.resource}: the policy does not say who has the permission {permission!r}")
+    detail = f"To {permission.replace('_', ' ')} {policy.resource} is for {predicate}."
+    return lambda caller: bool(policy.grant(permission, caller)), detail
+
+
+def _guarded(view: V, allows: Callable[[Caller], bool], detail: str) -> V:
+    @wraps(view)
+    def guard(*args: Any, **kwargs: Any) -> Any:
+        caller = current_caller()
+        if not (caller.is_trusted or allows(caller)):
+            raise refusal(caller, detail)
+        return view(*args, **kwargs)
+
+    return guard  # type: ignore[return-value]  # it has the view's signature
+
+
+def refusal(caller: Caller, detail: str) -> UnauthorizedError | ForbiddenError:
+    """What to tell a caller who lacks a permission."""
+    return ForbiddenError(detail) if caller.is_authenticated else UnauthorizedError()
+
+
+def check_routes(app: Flask) -> None:
+    """Find out at the start what would be open by oversight.
+
+    Raises:
+        UnguardedRouteError: for a route without a permission, and for a model that is looked at by way of a resource
+            and belongs to no policy.
+    """
+    policies: Policies = app.extensions[POLICIES]
+    for resource, model in policies.unsettled():
+        raise UnguardedRouteError(
+            f"{resource}: no policy says who may see {model.__name__}; name it in the `parts` of one"
+        )
+    for rule in app.url_map.iter_rules():
+        if rule.redirect_to is not None:
+            continue
+        view: Any = app.view_functions[rule.endpoint]
+        if required(view) is None and required(getattr(view, "view_class", None)) is None:
+            raise UnguardedRouteError(f"{rule.rule} asks for no permission; mark its view with @requires(...)")

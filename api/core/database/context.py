@@ -1,24 +1,40 @@
-"""Who writes, and in which request: told to the database with the transaction, for its history.
+"""Who is acting, in which request, and which rows they may touch: told to the database with what is sent to it.
 
-A thread or task says it once, with `acting_as()`; whatever it writes then, through the ORM, Core or the driver, bears
-it. The settings are local to a transaction, so they hold behind PgBouncer in transaction mode, and nobody inherits
-them from a pooled connection. They travel in front of the transaction's first statement and cost no round trip.
+A thread or task says it once, with `acting_as()` or `identify()`; whatever goes to the database then, through the ORM,
+Core or the driver, bears it. The settings are local to a transaction, so they hold behind PgBouncer in transaction
+mode, and nobody inherits them from a pooled connection. They travel in front of the transaction's first statement, in
+the same message, and cost no round trip. So they do in front of a read in autocommit, with which they are one
+transaction (PostgreSQL documentation, 54.2.2.1: several statements in a simple query); but only where it needs them:
+where it names a table of which not everybody may see every row, or where there is a credential to be checked.
 """
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg2.extensions import cursor as DriverCursor  # noqa: N812 - a class, whatever its name
+from psycopg2.sql import Composable
 
-from api.core.database.watchdog import WatchedConnection, WatchedCursor
+from api.core.database.watchdog import PING, WatchedConnection, WatchedCursor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SETTINGS = "SELECT set_config('app.actor', %s, true), set_config('app.request_id', %s, true)"
+EVERYTHING = "*"
+"""`Acting.unrestricted` of whoever may touch all rows of all tables."""
+ACTOR, REQUEST_ID, USER_ID, UNRESTRICTED = "app.actor", "app.request_id", "app.user_id", "app.unrestricted"
+"""The names of the settings."""
+
+_ROWS = f"set_config('{USER_ID}', %s, true), set_config('{UNRESTRICTED}', %s, true)"
+_WRITER = f"set_config('{ACTOR}', %s, true), set_config('{REQUEST_ID}', %s, true)"
+# What else there is cannot run in a transaction, such as VACUUM, or touches no rows.
+_TOUCHES_ROWS = re.compile(r"[\s(]*(SELECT|WITH|INSERT|UPDATE|DELETE|MERGE|TABLE|VALUES|EXPLAIN)\b", re.IGNORECASE)
+_WORD = re.compile(r"\w+")
+_TEXTS = 1024
 
 
 class Credential(NamedTuple):
@@ -29,22 +45,48 @@ class Credential(NamedTuple):
 
 
 class Acting(NamedTuple):
-    """Who writes (such as `user:17` or `cli:seed`), and the id of the request in which; None where there is none."""
+    """Who writes (such as `user:17` or `cli:seed`), and the id of the request in which; None where there is none.
+
+    In tables with row security they touch the rows of `user_id`, and every row of those tables that `unrestricted`
+    names, separated by commas.
+    """
 
     actor: str | None = None
     request_id: str | None = None
     credential: Credential | None = None
+    user_id: int | None = None
+    unrestricted: str = EVERYTHING
 
 
-_NOBODY = Acting()
-_CURRENT: ContextVar[Acting] = ContextVar("acting", default=_NOBODY)
+_SERVICE = Acting()
+_CURRENT: ContextVar[Acting] = ContextVar("acting", default=_SERVICE)
+_secured_tables: set[str] = set()
+
+
+def secure(table: str) -> None:
+    """Tell the database who is acting in front of each read that names `table`, which has row security."""
+    _secured_tables.add(table)
+    _needs_telling.cache_clear()
 
 
 @contextmanager
 def acting_as(actor: str | None, request_id: str | None = None) -> Iterator[None]:
-    """Attribute what the block writes to `actor` and `request_id`."""
+    """Attribute what the block writes to `actor` and `request_id`; which rows may be touched does not change."""
+    with _acting(_CURRENT.get()._replace(actor=actor, request_id=request_id)):
+        yield
+
+
+@contextmanager
+def acting_as_service() -> Iterator[None]:
+    """Let the block touch all rows, for what the service has to know whoever asks: at a login, whose name it is."""
+    with _acting(_CURRENT.get()._replace(unrestricted=EVERYTHING)):
+        yield
+
+
+@contextmanager
+def _acting(acting: Acting) -> Iterator[None]:
     before = _CURRENT.get()
-    _CURRENT.set(Acting(actor, request_id))
+    _CURRENT.set(acting)
     try:
         yield
     finally:
@@ -52,34 +94,41 @@ def acting_as(actor: str | None, request_id: str | None = None) -> Iterator[None
 
 
 def begin_request(request_id: str) -> None:
-    """Attribute what follows to this request, whose sender is not known yet."""
-    _CURRENT.set(Acting(None, request_id))
+    """Attribute what follows to this request, whose sender is not known yet, and who has no rows."""
+    _CURRENT.set(Acting(None, request_id, unrestricted=""))
 
 
-def identify(actor: str, credential: Credential | None = None) -> None:
-    """Attribute what follows in the current request to `actor`; called once it is known who sends it."""
-    _CURRENT.set(_CURRENT.get()._replace(actor=actor, credential=credential))
+def identify(
+    actor: str | None, credential: Credential | None = None, *, user_id: int | None = None, unrestricted: str = ""
+) -> None:
+    """Attribute what follows in the current request to `actor`; called once it is known who sends it.
+
+    They touch the rows of `user_id`, and every row of the tables that `unrestricted` names, separated by commas.
+    """
+    _CURRENT.set(
+        _CURRENT.get()._replace(actor=actor, credential=credential, user_id=user_id, unrestricted=unrestricted)
+    )
 
 
 def end_request() -> None:
     """Attribute what follows to nobody."""
-    _CURRENT.set(_NOBODY)
+    _CURRENT.set(_SERVICE)
 
 
 class AttributedConnection(WatchedConnection):
-    """A connection that knows what its transaction has been told; None where that is not sure."""
+    """A connection that knows what its transaction has been told; None where that is nothing, or not sure."""
 
-    told: Acting | None = _NOBODY
+    told: Acting | None = None
 
     def commit(self) -> None:
         """Commit the transaction, and with it end its settings."""
         super().commit()
-        self.told = _NOBODY
+        self.told = None
 
     def rollback(self) -> None:
         """Roll the transaction back, and with it its settings."""
         super().rollback()
-        self.told = _NOBODY
+        self.told = None
 
 
 class AttributedCursor(WatchedCursor):
@@ -89,10 +138,11 @@ class AttributedCursor(WatchedCursor):
 
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - the driver's name for it
         """Run a statement, in the same round trip behind what has to be told."""
-        if self._is_untold():
-            if self.name is None and isinstance(query, str):
-                settings = self.mogrify(_SETTINGS, self._news()).decode()
-                query = f"{settings if vars is None else settings.replace('%', '%%')};\n{query}"
+        if isinstance(query, Composable):
+            query = query.as_string(self)
+        if self._is_untold(query):
+            if self.name is None:
+                query = self._behind_news(query, has_values=vars is not None)
             else:
                 self._tell()
         super().execute(query, vars)
@@ -102,26 +152,69 @@ class AttributedCursor(WatchedCursor):
 
     def executemany(self, query: Any, vars_list: Any) -> None:
         """Run a statement many times."""
-        if self._is_untold():
+        if self.connection.autocommit:
+            # Each is a transaction of its own.
+            for values in vars_list:
+                self.execute(query, values)
+            return
+        if self._is_untold(query):
             self._tell()
         super().executemany(query, vars_list)
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
-        """Run a COPY statement."""
-        if self._is_untold():
+        """Run a COPY statement; in autocommit, it touches no rows of tables with row security."""
+        if self.connection.autocommit or self._is_untold(sql):
             self._tell()
         super().copy_expert(sql, file, size)
 
-    def _is_untold(self) -> bool:
+    def _is_untold(self, query: str | bytes) -> bool:
         connection = self.connection
-        # What is local to a transaction has no meaning in autocommit.
-        return connection.told != _CURRENT.get() and not connection.autocommit
+        if not connection.autocommit:
+            return connection.told != _CURRENT.get()
+        if query == PING:
+            return False
+        needs = _needs_telling(query if isinstance(query, str) else query.decode(errors="replace"))
+        return needs.rows or (needs.check and _CURRENT.get().credential is not None)
 
-    def _news(self) -> tuple[str, str]:
-        """The settings that the transaction is told, noted as told."""
-        self.connection.told = acting = _CURRENT.get()
-        return acting.actor or "", acting.request_id or ""
+    def _behind_news(self, query: str | bytes, *, has_values: bool) -> str | bytes:
+        news = self._news()
+        if isinstance(query, bytes):
+            return news + b";\n" + query
+        text = news.decode()
+        return f"{text.replace('%', '%%') if has_values else text};\n{query}"
+
+    def _news(self) -> bytes:
+        """The statement that tells the transaction; in autocommit, all that a read has to be told."""
+        acting = _CURRENT.get()
+        told: list[Any] = ["" if acting.user_id is None else str(acting.user_id), acting.unrestricted]
+        statement = f"SELECT {_ROWS}"
+        if not self.connection.autocommit:
+            self.connection.told = acting
+            statement = f"{statement}, {_WRITER}"
+            told += [acting.actor or "", acting.request_id or ""]
+        if acting.credential is not None:
+            statement = f"{statement}, {acting.credential.check}"
+            told += acting.credential.values
+        news: bytes = self.mogrify(statement, told)
+        return news
 
     def _tell(self) -> None:
         with self.connection.cursor(cursor_factory=DriverCursor) as cursor:
-            cursor.execute(_SETTINGS, self._news())
+            cursor.execute(self._news())
+
+
+class _Needs(NamedTuple):
+    """What a statement in autocommit needs: to be told which rows may be touched; the check of a credential."""
+
+    rows: bool
+    check: bool
+
+
+@lru_cache(_TEXTS)
+def _needs_telling(query: str) -> _Needs:
+    """Judged by the words in it: one that names no secured table may be told, too, but none is overlooked.
+
+    A table behind a view or a function is not seen, and no rows of it are.
+    """
+    touches_rows = _TOUCHES_ROWS.match(query) is not None
+    return _Needs(touches_rows and not _secured_tables.isdisjoint(_WORD.findall(query)), touches_rows)

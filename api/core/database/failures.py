@@ -1,6 +1,6 @@
 """What the database refused, said in terms of the fields concerned.
 
-SQLSTATE codes: PostgreSQL documentation, appendix A.
+SQLSTATE codes: PostgreSQL documentation, appendix A; `AC401` is raised by the check of a credential.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from api.core.errors import (
     ConflictError,
     InvalidError,
     TransactionConflictError,
+    UnauthorizedError,
     UnavailableError,
     Violation,
     pointer_to,
@@ -37,6 +38,7 @@ _QUERY_CANCELED = "57014"
 _SERIALIZATION_FAILURES = frozenset({"40001", "40P01"})
 _DATA_EXCEPTION_CLASS = "22"
 _NOT_ALLOWED = "This value is not allowed."
+_CREDENTIAL_NOT_ACCEPTED = "AC401"
 _OUT_OF_REACH_CLASSES = frozenset({"08", "53", "57", "58"})
 
 
@@ -62,6 +64,8 @@ def _by_sqlstate(code: str, error: DBAPIError) -> APIError | None:
         return _constraint_violation(code, error)
     if code in _SERIALIZATION_FAILURES:
         return TransactionConflictError()
+    if code == _CREDENTIAL_NOT_ACCEPTED:
+        return UnauthorizedError("What you sent to say who you are does not hold (any more); log in again.")
     if code[:2] in _OUT_OF_REACH_CLASSES or code == _LOCK_NOT_AVAILABLE:
         return _unavailable(code)
     if code.startswith(_DATA_EXCEPTION_CLASS):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from flask import request
+from sqlalchemy import inspect
 
 from api.core.access.caller import ANONYMOUS, SYSTEM, Caller, set_caller
 from api.core.access.policy import Policies
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from flask import Flask, Request
 
+    from api.core.access.visibility import Visibility
     from api.core.database.context import Credential
 
     Authenticator = Callable[[Request], "Identity | None"]
@@ -28,6 +31,8 @@ AUTHENTICATORS = "authenticators"
 
 One that finds its kind of credentials, and finds them wrong, raises `UnauthorizedError`.
 """
+
+_KEPT = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +48,20 @@ def init_app(app: Flask, *authenticators: Authenticator) -> None:
     app.extensions[AUTHENTICATORS] = known = [*authenticators]
     policies = app.extensions[POLICIES] = Policies()
 
-    def begin(caller: Caller) -> None:
+    def begin(caller: Caller, credential: Credential | None = None) -> None:
+        visibility = policies.visibility_of(caller)
         set_caller(caller)
-        set_visibility(policies.visibility_of(caller))
+        set_visibility(visibility)
+        actor = caller.name if caller.is_authenticated else None
+        tables = context.EVERYTHING if caller.is_trusted else _unrestricted(visibility)
+        context.identify(actor, credential, user_id=caller.user_id, unrestricted=tables)
 
     @app.before_request
     def authenticate() -> None:
         begin(ANONYMOUS)
         identity = next(filter(None, (find(request) for find in known)), None)
         if identity is not None:
-            begin(identity.caller)
-            context.identify(identity.caller.name, identity.credential)
+            begin(identity.caller, identity.credential)
         elif "Authorization" in request.headers:
             raise UnauthorizedError("Nothing here takes credentials of this kind; send Authorization: Bearer <token>.")
 
@@ -61,3 +69,9 @@ def init_app(app: Flask, *authenticators: Authenticator) -> None:
     def forget(_error: BaseException | None) -> None:
         set_caller(SYSTEM)
         set_visibility(UNRESTRICTED)
+
+
+@lru_cache(_KEPT)
+def _unrestricted(visibility: Visibility) -> str:
+    """The tables of which every row is in sight, as the database's row security is told of them."""
+    return ",".join(sorted(str(inspect(model).local_table.name) for model in visibility.whole))

@@ -1,17 +1,24 @@
-"""Who writes is told to the database with the transaction, and with nothing else."""
+"""Who is acting is told to the database with each transaction, and with each read that depends on it."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
+import psycopg2
 import pytest
 from sqlalchemy import text
 
-from api.core.database.context import acting_as, begin_request, end_request, identify
+from api.core.database import context
+from api.core.database.context import Credential, acting_as, acting_as_service, begin_request, end_request, identify
+from api.core.database.copying import CopyOut
+from api.core.errors import UnauthorizedError
 from api.extensions import db
 
 ACTING = text("SELECT current_setting('app.actor', true), current_setting('app.request_id', true)")
+ROWS = "SELECT current_setting('app.user_id', true), current_setting('app.unrestricted', true)"
+OF_SECURED = " FROM (SELECT count(*) FROM pg_class) AS counted"
+NOTHING = (None, ""), ("", None), (None, None), ("", "")
 NOBODY = (None, ""), ("", None), (None, None), ("", "")
 
 
@@ -44,7 +51,7 @@ def test_it_travels_in_front_of_the_first_statement_and_costs_no_round_trip(conn
     raw = connection.connection
     with acting_as("user:17"), statements() as counted, closing(raw.cursor()) as cursor:
         cursor.execute("SELECT %s", [7])
-        assert cursor.query.startswith(b"SELECT set_config('app.actor', 'user:17', true)")
+        assert b"set_config('app.actor', 'user:17', true)" in cursor.query
         assert cursor.query.endswith(b";\nSELECT 7")
         assert cursor.fetchall() == [(7,)]
         cursor.execute("SELECT 8")
@@ -52,16 +59,8 @@ def test_it_travels_in_front_of_the_first_statement_and_costs_no_round_trip(conn
     assert counted.count == 0
 
 
-def test_where_nobody_acts_nothing_is_told(connection):
-    with closing(connection.connection.cursor()) as cursor:
-        cursor.execute("SELECT 8")
-        assert cursor.query == b"SELECT 8"
-
-
-@pytest.mark.usefixtures("database")
-def test_a_read_is_told_nothing():
-    with acting_as("user:17", "r-1"), db.read_connection() as connection:
-        assert acting(connection) in NOBODY
+def test_outside_of_requests_all_rows_may_be_touched(connection):
+    assert tuple(connection.execute(text(ROWS)).one()) == ("", "*")
 
 
 @pytest.mark.parametrize("name", ["O'Hara", "50% off", "%s", "a\\b", "%(id)s", "日本", "x'; DROP TABLE users; --"])
@@ -117,3 +116,191 @@ def test_the_sender_of_a_request_may_become_known_later(connection):
     assert acting(connection) == ("user:17", "r-1")
     end_request()
     assert acting(connection) in NOBODY
+
+
+# -- which rows -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def request_of_17():
+    """A request of user 17, who may see all categories."""
+    begin_request("r-1")
+    identify("user:17", user_id=17, unrestricted="categories")
+    yield
+    end_request()
+
+
+@pytest.fixture
+def secured(monkeypatch):
+    """A table with row security, as far as reads are concerned."""
+    monkeypatch.setattr(context, "_secured_tables", {*context._secured_tables, "pg_class"})
+    context._needs_telling.cache_clear()
+    yield
+    context._needs_telling.cache_clear()
+
+
+@pytest.fixture
+def reading(engine_with):
+    """A connection in autocommit, the only one of its pool."""
+    with engine_with(pool_size=1, max_overflow=0).connect() as connection:
+        yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def rows(connection, behind=""):
+    return tuple(connection.exec_driver_sql(ROWS + behind).one())
+
+
+@pytest.mark.usefixtures("request_of_17")
+def test_a_transaction_is_told_which_rows_its_caller_may_touch(connection):
+    assert rows(connection) == ("17", "categories")
+
+
+def test_before_it_is_known_who_sends_a_request_it_may_touch_no_rows(connection):
+    begin_request("r-1")
+    assert rows(connection) == ("", "")
+    end_request()
+
+
+def test_the_service_may_touch_all_rows_for_a_moment_in_a_request(connection, request_of_17):
+    del request_of_17
+    with acting_as_service():
+        assert rows(connection) == ("17", "*")
+        assert acting(connection) == ("user:17", "r-1")
+    assert rows(connection) == ("17", "categories")
+
+
+def test_acting_as_somebody_opens_no_rows(connection, request_of_17):
+    del request_of_17
+    with acting_as("cli:seed"):
+        assert rows(connection) == ("17", "categories")
+
+
+@pytest.mark.usefixtures("request_of_17", "secured")
+def test_a_read_of_a_table_with_row_security_is_told_in_the_same_message(reading):
+    with closing(reading.connection.cursor()) as cursor:
+        cursor.execute(f"{ROWS}, %s{OF_SECURED}", [7])
+        assert cursor.fetchone() == ("17", "categories", 7)
+        assert cursor.query.startswith(b"SELECT set_config(")
+
+
+@pytest.mark.usefixtures("request_of_17", "secured")
+def test_a_read_of_other_tables_is_told_nothing(reading):
+    with closing(reading.connection.cursor()) as cursor:
+        cursor.execute("SELECT count(*) FROM pg_roles")
+        assert cursor.query == b"SELECT count(*) FROM pg_roles"
+
+
+@pytest.mark.usefixtures("request_of_17", "secured")
+def test_what_a_read_is_told_is_over_with_it(reading):
+    assert rows(reading, OF_SECURED) == ("17", "categories")
+    assert rows(reading) in NOTHING
+
+
+@pytest.mark.usefixtures("request_of_17", "secured")
+def test_what_a_failed_read_was_told_is_over_with_it(reading):
+    with pytest.raises(Exception, match="division by zero"):
+        reading.exec_driver_sql("SELECT 1 / (count(*) - count(*)) FROM pg_class")
+    assert rows(reading) in NOTHING
+
+
+@pytest.mark.usefixtures("request_of_17", "secured")
+@pytest.mark.parametrize(
+    "statement", ["ANALYZE no.pg_class", "VACUUM no.pg_class", "CREATE INDEX CONCURRENTLY ON no.pg_class (id)"]
+)
+def test_what_cannot_run_in_a_transaction_is_sent_alone(reading, statement):
+    with closing(reading.connection.cursor()) as cursor:
+        with pytest.raises(psycopg2.Error, match="does not exist"):
+            cursor.execute(statement)
+        assert cursor.query.decode() == statement
+
+
+@pytest.mark.usefixtures("request_of_17", "secured")
+def test_every_statement_of_many_in_autocommit_is_told(reading):
+    with closing(reading.connection.cursor()) as cursor:
+        cursor.executemany(
+            f"SELECT 1 / (current_setting('app.user_id') = %s)::integer{OF_SECURED}",
+            [["17"], ["17"]],
+        )
+
+
+@pytest.mark.usefixtures("secured")
+def test_two_clients_on_one_server_connection_do_not_inherit_from_each_other(reading):
+    """As behind PgBouncer in transaction mode, which gives a connection on after each transaction."""
+
+    def seen_by(number):
+        begin_request(f"r-{number}")
+        identify(f"user:{number}", user_id=number)
+        return rows(reading, OF_SECURED), rows(reading)
+
+    for number in (1, 2, 1):
+        told, afterwards = seen_by(number)
+        assert told == (str(number), "")
+        assert afterwards in NOTHING
+    end_request()
+
+
+# -- credentials ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def check(database):  # noqa: ARG001 - for its application context
+    """An SQL expression that raises where its value is not `good`."""
+    with db.engine.begin() as owner:
+        owner.exec_driver_sql(
+            "CREATE FUNCTION public.verify_for_test(credential text) RETURNS void LANGUAGE plpgsql AS "
+            "$$ BEGIN IF credential <> 'good' THEN RAISE 'revoked' USING ERRCODE = 'AC401'; END IF; END $$"
+        )
+    yield "public.verify_for_test(%s)"
+    end_request()
+    with db.engine.begin() as owner:
+        owner.exec_driver_sql("DROP FUNCTION public.verify_for_test")
+
+
+def send(check, value):
+    begin_request("r-1")
+    identify("user:17", Credential(check, (value,)), user_id=17)
+
+
+def test_a_credential_that_holds_lets_reads_and_transactions_through(check):
+    send(check, "good")
+    with db.read_connection() as connection:
+        assert connection.scalar(text("SELECT 7")) == 7
+    with db.transaction() as session:
+        assert session.scalar(text("SELECT 7")) == 7
+
+
+def test_a_credential_that_does_not_hold_stops_a_read(check):
+    send(check, "bad")
+    with pytest.raises(UnauthorizedError), db.read_connection() as connection:
+        connection.scalar(text("SELECT 7"))
+
+
+def test_a_credential_that_does_not_hold_stops_a_transaction_before_it_writes(check):
+    send(check, "bad")
+    with pytest.raises(UnauthorizedError), db.transaction() as session:
+        session.execute(text("INSERT INTO tags (name) VALUES ('x')"))
+    end_request()
+    assert db.session.scalar(text("SELECT count(*) FROM tags")) == 0
+
+
+def test_a_credential_that_does_not_hold_stops_a_stream(check):
+    send(check, "bad")
+    with pytest.raises(UnauthorizedError):
+        CopyOut(db.engine.connect(), "COPY (SELECT 7) TO STDOUT", silence=5)
+
+
+def test_a_credential_that_does_not_hold_stops_the_driver_s_own_cursor(check):
+    send(check, "bad")
+    with closing(db.engine.raw_connection()) as raw, closing(raw.cursor()) as cursor:
+        for statement in ("SELECT 7", b"SELECT 7"):
+            with pytest.raises(psycopg2.Error) as error:
+                cursor.execute(statement)
+            assert error.value.pgcode == "AC401"
+            raw.rollback()
+
+
+def test_the_value_of_a_credential_is_a_value(check):
+    for value in ("%s", "'); DROP TABLE users; --", "50%"):
+        send(check, value)
+        with pytest.raises(UnauthorizedError), db.read_connection() as connection:
+            connection.scalar(text("SELECT :number"), {"number": 7})

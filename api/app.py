@@ -6,11 +6,12 @@ import atexit
 from dataclasses import replace
 
 from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import cli, registry
 from api.config import ConfigurationError, Settings, checked_database_url
 from api.core.database.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from api.core.http import authentication, documentation, error_handlers, health, metrics, request_log
+from api.core.http import authentication, documentation, error_handlers, health, metrics, rate_limits, request_log
 from api.core.http.blueprint import LIMITS
 from api.core.http.idempotency import IDEMPOTENCY_TTL
 from api.core.http.openapi import create_api
@@ -18,6 +19,9 @@ from api.core.http.permissions import check_routes
 from api.core.http.views import CURSORS, TRANSFER_LIMITS
 from api.core.query.allowlist import Limits
 from api.core.query.cursor import CursorCodec
+from api.core.rates.memory import MemoryRates
+from api.core.rates.quota import Quota
+from api.core.rates.shared import SharedRates
 from api.core.resource.transfer.formats import TransferLimits
 from api.extensions import db, migrate
 
@@ -50,7 +54,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     migrate.init_app(app, db)
     metrics.init_app(app, db)
     error_handlers.init_app(app)
-    authentication.init_app(app)
+    _identify(app, settings)
     app.extensions[CURSORS] = CursorCodec(settings.secret_key)
     app.extensions[LIMITS] = _limits(settings)
     app.extensions[IDEMPOTENCY_TTL] = settings.idempotency_ttl
@@ -64,6 +68,19 @@ def create_app(settings: Settings | None = None) -> Flask:
     check_routes(app)
     cli.init_app(app)
     return app
+
+
+def _identify(app: Flask, settings: Settings) -> None:
+    """Find out where each request comes from and who sends it, and limit both."""
+    if settings.trusted_proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, settings.trusted_proxies, 0, 0, 0, 0)  # type: ignore[method-assign]
+    url = settings.rate_limit_storage_url
+    rates = SharedRates(url) if url else MemoryRates()
+    if settings.rate_limit_address:
+        rate_limits.limit_addresses(app, Quota.parse(settings.rate_limit_address), rates)
+    authentication.init_app(app)
+    if settings.rate_limit_caller:
+        rate_limits.limit_callers(app, Quota.parse(settings.rate_limit_caller), rates)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from dotenv import dotenv_values
 from environs import Env, EnvError, validate
+from marshmallow import ValidationError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
+
+from api.core.rates.quota import Quota
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +24,7 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 DEVELOPMENT_SECRETS = frozenset({"development-only-secret-key", "postgres", "admin"})
 MINIMUM_SECRET_LENGTH = 32
 _NAMED_DATABASE = "DATABASE_URL_"
+_REDIS_URL = "Must be a URL such as redis://:password@host:6379/0, or rediss:// for TLS."
 _DATABASE_NAME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 
 
@@ -71,6 +75,11 @@ class Settings:
     transfer_timeout_ms: int = 3_600_000
     transfer_silence: int = 60
     import_max_bytes: int = 2**30
+
+    rate_limit_address: str = "1200/minute"
+    rate_limit_caller: str = "600/minute"
+    rate_limit_storage_url: str = field(default="", repr=False)
+    trusted_proxies: int = 0
 
     page_size_default: int = 20
     page_size_max: int = 100
@@ -172,6 +181,12 @@ def _read(env: Env) -> dict[str, Any]:
         "transfer_timeout_ms": env.int("TRANSFER_TIMEOUT_MS", Settings.transfer_timeout_ms, validate=milliseconds),
         "transfer_silence": env.int("TRANSFER_SILENCE", Settings.transfer_silence, validate=positive),
         "import_max_bytes": env.int("IMPORT_MAX_BYTES", Settings.import_max_bytes, validate=positive),
+        "rate_limit_address": env.str("RATE_LIMIT_ADDRESS", Settings.rate_limit_address, validate=_quota),
+        "rate_limit_caller": env.str("RATE_LIMIT_CALLER", Settings.rate_limit_caller, validate=_quota),
+        "rate_limit_storage_url": env.str(
+            "RATE_LIMIT_STORAGE_URL", "", validate=validate.Regexp(r"(rediss?://.+)?\Z", error=_REDIS_URL)
+        ),
+        "trusted_proxies": env.int("TRUSTED_PROXIES", Settings.trusted_proxies, validate=not_negative),
         "page_size_default": env.int("PAGE_SIZE_DEFAULT", Settings.page_size_default, validate=positive),
         "page_size_max": env.int("PAGE_SIZE_MAX", Settings.page_size_max, validate=positive),
         "page_offset_max": env.int("PAGE_OFFSET_MAX", Settings.page_offset_max, validate=not_negative),
@@ -188,6 +203,14 @@ def _read(env: Env) -> dict[str, Any]:
         "bulk_affected_default": env.int("BULK_AFFECTED_DEFAULT", Settings.bulk_affected_default, validate=positive),
         "bulk_affected_max": env.int("BULK_AFFECTED_MAX", Settings.bulk_affected_max, validate=positive),
     }
+
+
+def _quota(text: str) -> None:
+    """Refuse what is no quota; an empty one is no limit."""
+    try:
+        _ = text and Quota.parse(text)
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
 
 
 def _named_databases(env: Env) -> dict[str, str]:

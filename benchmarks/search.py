@@ -108,7 +108,7 @@ def main() -> None:
         server = EmbeddedPostgres(Path(directory) / "postgres")
         url = server.start().replace("postgresql://", "postgresql+psycopg2://", 1)
         try:
-            app = create_app(Settings(app_env="test", database_url=url, log_level="WARNING"))
+            app = create_app(Settings(app_env="test", database_url=url, log_level="WARNING", rate_limit_address=""))
             logging.disable(logging.INFO)
             with app.app_context():
                 fill(options.products)

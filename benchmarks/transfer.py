@@ -181,7 +181,13 @@ def _database(folder: Path) -> Iterator[str]:
 @contextmanager
 def _worker(url: str) -> Iterator[int]:
     """Run gunicorn with one worker, whose process id it is."""
-    environment = os.environ | {"DATABASE_URL": url, "WEB_CONCURRENCY": "1", "PORT": str(PORT), "LOG_LEVEL": "WARNING"}
+    environment = os.environ | {
+        "DATABASE_URL": url,
+        "WEB_CONCURRENCY": "1",
+        "PORT": str(PORT),
+        "LOG_LEVEL": "WARNING",
+        "RATE_LIMIT_ADDRESS": "",
+    }
     subprocess.run(
         [sys.executable, "-m", "flask", "--app", "api", "db", "upgrade"],
         cwd=PROJECT,

@@ -100,7 +100,7 @@ def consumed() -> float:
 def main() -> None:
     """Print one line for each figure."""
     with tempfile.TemporaryDirectory() as directory:
-        app = create_app(Settings(instance_path=Path(directory), log_level="ERROR"))
+        app = create_app(Settings(instance_path=Path(directory), log_level="ERROR", rate_limit_address=""))
         logging.getLogger("alembic").setLevel(logging.ERROR)
         with app.app_context():
             upgrade()

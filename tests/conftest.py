@@ -82,6 +82,8 @@ def settings(server: EmbeddedPostgres) -> Settings:
         database_url=server.url.replace("postgresql://", "postgresql+psycopg2://", 1),
         log_level="WARNING",
         pool_timeout=2.0,
+        rate_limit_address="",
+        rate_limit_caller="",
     )
 
 

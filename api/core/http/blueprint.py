@@ -10,6 +10,7 @@ from sqlalchemy import inspect
 from api.core.http.body import BodyParser
 from api.core.http.documented import IF_MATCH, refusals
 from api.core.http.permissions import POLICIES, UnguardedRouteError, guarded, required, requires
+from api.core.http.rate_limits import costs
 from api.core.http.schema import BaseSchema
 from api.core.http.views import ALLOW_LISTS, ROUTES, ResourceViews
 from api.core.http.writing import as_write, document_write
@@ -150,7 +151,7 @@ class ResourceBlueprint(Blueprint):
     def _add_views(self) -> None:
         views = self.views_class(self)
         for route in self._routes:
-            function = route.document(self, _as_function(getattr(views, route.view)))
+            function = route.document(self, costs(route.cost)(_as_function(getattr(views, route.view))))
             function = requires(route.permission)(refusals(self, function))
             self.add_url_rule(
                 route.path.format(key=self._key_converter()), route.view, function, methods=[route.method]

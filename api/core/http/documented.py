@@ -34,18 +34,19 @@ IF_NONE_MATCH = {
 ETAG = {"ETag": {"schema": {"type": "string"}, "description": "The row's version."}}
 LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Path of the new row."}}
 LINK = {"Link": {"schema": {"type": "string"}, "description": "Neighbouring pages (RFC 8288)."}}
+RETRY_STATUSES = (429, 503)
 _RETRY = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}}
 
 
 def errors(blueprint: Blueprint, view: Callable[..., Any], statuses: Sequence[int]) -> Callable[..., Any]:
-    """Document problem responses of `view`."""
-    for status in statuses:
+    """Document problem responses of `view`; each may be one request too many."""
+    for status in (*statuses, HTTPStatus.TOO_MANY_REQUESTS):
         view = blueprint.alt_response(
             status,
             schema=ProblemSchema,
             content_type=PROBLEM_TYPE,
             description=HTTPStatus(status).phrase,
-            headers=_RETRY if status == HTTPStatus.SERVICE_UNAVAILABLE else None,
+            headers=_RETRY if status in RETRY_STATUSES else None,
         )(view)
     return view
 
@@ -60,7 +61,7 @@ def problem_response(status: int) -> dict[str, Any]:
     return {
         "description": HTTPStatus(status).phrase,
         "content": {PROBLEM_TYPE: {"schema": ProblemSchema}},
-        "headers": _RETRY if status == HTTPStatus.SERVICE_UNAVAILABLE else {},
+        "headers": _RETRY if status in RETRY_STATUSES else {},
     }
 
 

@@ -21,7 +21,9 @@ from sqlalchemy.exc import ProgrammingError
 
 from api.core.access.predicates import anyone
 from api.core.errors import UnavailableError
+from api.core.http.documented import errors
 from api.core.http.permissions import requires
+from api.core.http.rate_limits import costs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,19 +157,21 @@ def init_app(app: Flask, db: Database, api: Api, api_prefix: str) -> None:
 
 def _blueprint(api_prefix: str) -> Any:
     blueprint = Blueprint("service", __name__, description="The service itself.")
-    live = blueprint.response(200, LivenessSchema)(requires(anyone)(livez))
+    live = blueprint.response(200, LivenessSchema)(costs(0)(requires(anyone)(livez)))
     ready = blueprint.alt_response(
         503,
         schema=ReadinessSchema,
         description="Not now; the checks tell why.",
         headers={"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}},
-    )(requires(anyone)(readyz))
+    )(costs(0)(requires(anyone)(readyz)))
     ready = blueprint.response(200, ReadinessSchema)(ready)
     page = blueprint.alt_response(200, schema={"type": "string"}, content_type="text/html")(requires(anyone)(service))
-    blueprint.add_url_rule("/", view_func=blueprint.response(200, ServiceSchema)(page))
+    page = errors(blueprint, blueprint.response(200, ServiceSchema)(page), ())
+    listed = errors(blueprint, blueprint.response(200, RESOURCES_SCHEMA)(requires(anyone)(resources)), ())
+    blueprint.add_url_rule("/", view_func=page)
     blueprint.add_url_rule("/livez", view_func=live)
     blueprint.add_url_rule("/readyz", view_func=ready)
-    blueprint.add_url_rule(api_prefix, view_func=blueprint.response(200, RESOURCES_SCHEMA)(requires(anyone)(resources)))
+    blueprint.add_url_rule(api_prefix, view_func=listed)
     blueprint.after_request(_uncached)
     return blueprint
 

@@ -20,6 +20,7 @@ from sqlalchemy import QueuePool, event
 
 from api.core.access.predicates import anyone
 from api.core.http.permissions import requires
+from api.core.http.rate_limits import costs
 from api.core.http.request_log import on_finished
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def init_app(app: Flask, db: Database) -> None:
         return response
 
     on_finished(app, observe)
-    app.add_url_rule("/metrics", view_func=requires(anyone)(metrics))
+    app.add_url_rule("/metrics", view_func=costs(0)(requires(anyone)(metrics)))
 
 
 def _is_multiprocess() -> bool:

@@ -25,6 +25,7 @@ class Route:
     `view` is its name in `ResourceViews`; `path` goes on behind the resource's, with `{key}` for the key of a row.
     `permission` is what a caller needs for it.
     `document` adds what the view takes as its body and what it answers, `parameters` is what it takes besides.
+    `cost` is how many requests one to this view counts as; it is for those that keep the database busy for longer.
     `possible` tells whether a model can have it. It is left out along with the view that it `needs`.
     """
 
@@ -37,6 +38,7 @@ class Route:
     parameters: Callable[[AllowList], list[dict[str, Any]]]
     possible: Callable[[type], bool] = _always
     needs: str = ""
+    cost: int = 1
 
     def heading(self, one: str, plural: str) -> str:
         """The summary, with the resource's names in it."""

@@ -41,4 +41,6 @@ def _parameters(allowed: AllowList) -> list[dict[str, Any]]:
     return [*aggregate_parameters(allowed)]
 
 
-AGGREGATE_ROUTES = (Route("aggregate", "GET", "/aggregate", "read", "Aggregate {plural}", _aggregate, _parameters),)
+AGGREGATE_ROUTES = (
+    Route("aggregate", "GET", "/aggregate", "read", "Aggregate {plural}", _aggregate, _parameters, cost=5),
+)

@@ -86,6 +86,7 @@ BULK_ROUTES = (
         _update_where,
         _filter_parameters,
         needs="patch",
+        cost=10,
     ),
     Route(
         "delete_where",
@@ -96,6 +97,7 @@ BULK_ROUTES = (
         _delete_where,
         _filter_parameters,
         needs="delete",
+        cost=10,
     ),
     Route(
         "bulk_create",
@@ -106,9 +108,18 @@ BULK_ROUTES = (
         _bulk_create,
         _create_parameters,
         needs="create",
+        cost=10,
     ),
     Route(
-        "bulk_update", "PATCH", "/bulk", "update", "Change many {plural}", _bulk_update, _list_parameters, needs="patch"
+        "bulk_update",
+        "PATCH",
+        "/bulk",
+        "update",
+        "Change many {plural}",
+        _bulk_update,
+        _list_parameters,
+        needs="patch",
+        cost=10,
     ),
     Route(
         "bulk_delete",
@@ -119,5 +130,6 @@ BULK_ROUTES = (
         _bulk_delete,
         _list_parameters,
         needs="delete",
+        cost=10,
     ),
 )

@@ -84,6 +84,6 @@ def _query(name: str, schema: dict[str, Any], description: str) -> dict[str, Any
 
 
 TRANSFER_ROUTES = (
-    Route("export_rows", "GET", "/export", "export", "Export {plural}", _export, _export_parameters),
-    Route("import_rows", "POST", "/import", "import", "Import {plural}", _import, _import_parameters),
+    Route("export_rows", "GET", "/export", "export", "Export {plural}", _export, _export_parameters, cost=10),
+    Route("import_rows", "POST", "/import", "import", "Import {plural}", _import, _import_parameters, cost=10),
 )

@@ -33,13 +33,26 @@ os.environ[_METRICS] = _metrics_directory()
 
 from api.cli.serve import end_with_supervisor  # noqa: E402
 from api.config import Settings  # noqa: E402
+from api.core.http.server.errors import adapt_gunicorn  # noqa: E402
+from api.core.http.server.sockets import Patience  # noqa: E402
+from api.core.http.server.worker import BufferingWorker  # noqa: E402
 
 end_with_supervisor()
 _settings = Settings.from_env()
 _host = f"[{_settings.bind_host}]" if ":" in _settings.bind_host else _settings.bind_host
 bind = [f"{_host}:{_settings.bind_port}"]
 
-worker_class = "gthread"
+# Threads are for requests that have arrived, and not for clients that take their time.
+adapt_gunicorn()
+BufferingWorker.patience = Patience(
+    head=_settings.head_timeout,
+    body=_settings.body_timeout,
+    body_bytes=_settings.max_content_length,
+    silence=_settings.client_silence,
+    rate=_settings.client_rate_min,
+)
+worker_class = BufferingWorker
+worker_connections = _settings.connections
 workers = _settings.workers
 threads = _settings.threads
 # A worker is replaced when it has been silent for so long; a single slow request does not silence it.

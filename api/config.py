@@ -64,6 +64,11 @@ class Settings:
     bind_port: int = 8000
     workers: int = 2
     threads: int = 8
+    connections: int = 1000
+    head_timeout: float = 10.0
+    body_timeout: float = 30.0
+    client_silence: float = 20.0
+    client_rate_min: int = 1024
     request_timeout: int = 30
     graceful_timeout: int = 30
 
@@ -139,6 +144,7 @@ def _environment() -> Env:
 def _read(env: Env) -> dict[str, Any]:
     positive = validate.Range(min=1)
     not_negative = validate.Range(min=0)
+    seconds = validate.Range(min=0.1, max=3600)
     milliseconds = validate.Range(min=0, max=2**31 - 1)
     return {
         "app_env": env.str("APP_ENV", Settings.app_env, validate=validate.OneOf(["development", "test", "production"])),
@@ -170,6 +176,11 @@ def _read(env: Env) -> dict[str, Any]:
         "bind_port": env.int("PORT", Settings.bind_port, validate=validate.Range(min=1, max=65_535)),
         "workers": env.int("WEB_CONCURRENCY", Settings.workers, validate=positive),
         "threads": env.int("WEB_THREADS", Settings.threads, validate=positive),
+        "connections": env.int("WEB_CONNECTIONS", Settings.connections, validate=validate.Range(min=16)),
+        "head_timeout": env.float("WEB_HEAD_TIMEOUT", Settings.head_timeout, validate=seconds),
+        "body_timeout": env.float("WEB_BODY_TIMEOUT", Settings.body_timeout, validate=seconds),
+        "client_silence": env.float("WEB_CLIENT_SILENCE", Settings.client_silence, validate=seconds),
+        "client_rate_min": env.int("WEB_CLIENT_RATE_MIN", Settings.client_rate_min, validate=positive),
         "request_timeout": env.int("WEB_TIMEOUT", Settings.request_timeout, validate=positive),
         "graceful_timeout": env.int("WEB_GRACEFUL_TIMEOUT", Settings.graceful_timeout, validate=positive),
         "log_level": env.str(

@@ -1,0 +1,1 @@
+"""How gunicorn serves the application; `gunicorn.conf.py` puts it in place."""

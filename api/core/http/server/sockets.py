@@ -1,0 +1,167 @@
+"""Connections whose clients are waited for only so long."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long clients are waited for. Times are in seconds.
+
+    `head` is from the first byte of a request to the end of its head, and of a new connection to its first byte; `body`
+    from there to the end of a body of at most `body_bytes`. `silence` is the longest pause while a longer body is read,
+    and the time in which what is left of an answer must be taken; `rate` the bytes per second that such a body must
+    bring on the average. `outbox_bytes` of an answer are kept without its thread. `buffered` are the bytes that
+    unfinished requests and answers may take in one worker.
+    """
+
+    head: float = 10.0
+    body: float = 30.0
+    body_bytes: int = 1_048_576
+    silence: float = 20.0
+    rate: int = 1024
+    outbox_bytes: int = 1_048_576
+    buffered: int = 64 * 1_048_576
+
+
+class Budget:
+    """Bytes that may be kept for connections, all together."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._lock = Lock()
+
+    def take(self, size: int) -> bool:
+        """Take so much, if there is so much."""
+        with self._lock:
+            if size > self._left:
+                return False
+            self._left -= size
+            return True
+
+    def give_back(self, size: int) -> None:
+        """Have so much again."""
+        if size:
+            with self._lock:
+                self._left += size
+
+
+class PatientSocket(socket.socket):
+    """A connection whose threads do not wait for its client.
+
+    What the client does not take at once of an answer is kept in the `outbox`, up to a limit, for the event loop to
+    send. Where a thread has to wait all the same, for the rest of a long body or of a long answer, the connection is
+    reset when its client is silent for too long, or sends too slowly.
+    """
+
+    patience = Patience()
+    budget = Budget(0)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.outbox = bytearray()
+        self._waited, self._received = 0.0, 0
+
+    def begin_request(self) -> None:
+        """Measure anew from here."""
+        self._waited, self._received = 0.0, 0
+
+    def setblocking(self, flag: bool, /) -> None:  # noqa: FBT001 - the signature of the standard library
+        """Blocking means for as long as the patience lasts."""
+        self.settimeout(self.patience.silence if flag else 0.0)
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        """Receive what there is.
+
+        Raises:
+            ConnectionResetError: when there has been nothing, or too little, for too long.
+        """
+        started = time.monotonic()
+        try:
+            data = super().recv(size, flags)
+        except TimeoutError as error:
+            raise _given_up() from error
+        self._waited += time.monotonic() - started
+        self._received += len(data)
+        if self._waited > self.patience.silence + self._received / self.patience.rate:
+            raise _given_up()
+        return data
+
+    def sendall(self, data: Any, flags: int = 0, /) -> None:
+        """Send what the client takes at once, and keep the rest; wait only where it is too much to be kept.
+
+        Raises:
+            ConnectionResetError: when the client does not take it in time.
+        """
+        rest = memoryview(data)
+        if self.flush():
+            rest = rest[self._sent(rest) :]
+        if not rest:
+            return
+        if len(self.outbox) + len(rest) <= self.patience.outbox_bytes and self.budget.take(len(rest)):
+            self.outbox += rest
+            return
+        try:
+            super().sendall(self.outbox, flags)
+            self.emptied()
+            super().sendall(rest, flags)
+        except TimeoutError as error:
+            raise _given_up() from error
+
+    def flush(self) -> bool:
+        """Send of the outbox what the client takes at once; whether that was all."""
+        if not self.outbox:
+            return True
+        with memoryview(self.outbox) as content:
+            sent = self._sent(content)
+        self.budget.give_back(sent)
+        del self.outbox[:sent]
+        return not self.outbox
+
+    def emptied(self) -> None:
+        """Forget what is in the outbox."""
+        self.budget.give_back(len(self.outbox))
+        self.outbox.clear()
+
+    def close(self) -> None:
+        """Close the connection, with nothing left of it."""
+        self.emptied()
+        super().close()
+
+    def _sent(self, data: memoryview) -> int:
+        """Bytes that could be sent without waiting; `send()` would wait for as long as `setblocking` has set."""
+        try:
+            return os.write(self.fileno(), data)
+        except BlockingIOError:
+            return 0
+
+
+def _given_up() -> ConnectionResetError:
+    return ConnectionResetError(errno.ECONNRESET, "The client was too slow")
+
+
+class PatientListener:
+    """A listening socket that makes patient connections."""
+
+    def __init__(self, listener: socket.socket, patience: Patience, budget: Budget) -> None:
+        self._listener = listener
+        self._patience = patience
+        self._budget = budget
+
+    def accept(self) -> tuple[PatientSocket, Any]:
+        """The next connection, and its address."""
+        plain, address = self._listener.accept()
+        sock = PatientSocket(fileno=plain.detach())
+        sock.patience, sock.budget = self._patience, self._budget
+        return sock, address
+
+    def getsockname(self) -> Any:
+        """Where it listens."""
+        return self._listener.getsockname()

@@ -10,8 +10,11 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import cli, registry
 from api.config import ConfigurationError, Settings, checked_database_url
+from api.core.access.passwords import PASSWORDS, Cost
+from api.core.access.tokens import TokenCodec, derived_keys
 from api.core.database.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from api.core.http import authentication, documentation, error_handlers, health, metrics, rate_limits, request_log
+from api.core.http.bearer import TOKENS
 from api.core.http.blueprint import LIMITS
 from api.core.http.idempotency import IDEMPOTENCY_TTL
 from api.core.http.openapi import create_api
@@ -55,6 +58,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     metrics.init_app(app, db)
     error_handlers.init_app(app)
     _identify(app, settings)
+    app.extensions[TOKENS] = TokenCodec(
+        settings.auth_keys or derived_keys(settings.secret_key), settings.access_token_ttl
+    )
+    PASSWORDS.configure(_password_cost(settings))
     app.extensions[CURSORS] = CursorCodec(settings.secret_key)
     app.extensions[LIMITS] = _limits(settings)
     app.extensions[IDEMPOTENCY_TTL] = settings.idempotency_ttl
@@ -81,6 +88,15 @@ def _identify(app: Flask, settings: Settings) -> None:
     authentication.init_app(app)
     if settings.rate_limit_caller:
         rate_limits.limit_callers(app, Quota.parse(settings.rate_limit_caller), rates)
+
+
+def _password_cost(settings: Settings) -> Cost:
+    return Cost(
+        settings.password_passes,
+        settings.password_memory_kib,
+        settings.password_threads,
+        settings.password_hashes_at_once,
+    )
 
 
 def _limits(settings: Settings) -> Limits:

@@ -15,6 +15,7 @@ from marshmallow import ValidationError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from api.core.access.tokens import parse_keys
 from api.core.rates.quota import Quota
 
 if TYPE_CHECKING:
@@ -76,6 +77,20 @@ class Settings:
     log_format: str = "auto"
     max_content_length: int = 1_048_576
     idempotency_ttl: int = 86_400
+
+    auth_keys: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    access_token_ttl: int = 900
+    session_ttl: int = 2_592_000
+    registration_open: bool = True
+    login_window: int = 900
+    login_attempts_per_account: int = 10
+    login_attempts_per_address: int = 100
+    registrations_per_address: int = 20
+    api_keys_max: int = 50
+    password_passes: int = 3
+    password_memory_kib: int = 65_536
+    password_threads: int = 4
+    password_hashes_at_once: int = 4
 
     transfer_timeout_ms: int = 3_600_000
     transfer_silence: int = 60
@@ -189,6 +204,7 @@ def _read(env: Env) -> dict[str, Any]:
         "log_format": env.str("LOG_FORMAT", Settings.log_format, validate=validate.OneOf(["auto", "json", "text"])),
         "max_content_length": env.int("MAX_CONTENT_LENGTH", Settings.max_content_length, validate=positive),
         "idempotency_ttl": env.int("IDEMPOTENCY_TTL", Settings.idempotency_ttl, validate=positive),
+        **_read_accounts(env),
         "transfer_timeout_ms": env.int("TRANSFER_TIMEOUT_MS", Settings.transfer_timeout_ms, validate=milliseconds),
         "transfer_silence": env.int("TRANSFER_SILENCE", Settings.transfer_silence, validate=positive),
         "import_max_bytes": env.int("IMPORT_MAX_BYTES", Settings.import_max_bytes, validate=positive),
@@ -222,6 +238,44 @@ def _quota(text: str) -> None:
         _ = text and Quota.parse(text)
     except ValueError as error:
         raise ValidationError(str(error)) from error
+
+
+def _read_accounts(env: Env) -> dict[str, Any]:
+    positive = validate.Range(min=1)
+    seconds = validate.Range(min=1, max=2**31 - 1)
+    return {
+        "auth_keys": _auth_keys(env.str("AUTH_KEYS", "")),
+        "access_token_ttl": env.int("ACCESS_TOKEN_TTL", Settings.access_token_ttl, validate=validate.Range(1, 86_400)),
+        "session_ttl": env.int("SESSION_TTL", Settings.session_ttl, validate=seconds),
+        "registration_open": env.bool("REGISTRATION_OPEN", Settings.registration_open),
+        "login_window": env.int("LOGIN_WINDOW", Settings.login_window, validate=seconds),
+        "login_attempts_per_account": env.int(
+            "LOGIN_ATTEMPTS_PER_ACCOUNT", Settings.login_attempts_per_account, validate=positive
+        ),
+        "login_attempts_per_address": env.int(
+            "LOGIN_ATTEMPTS_PER_ADDRESS", Settings.login_attempts_per_address, validate=positive
+        ),
+        "registrations_per_address": env.int(
+            "REGISTRATIONS_PER_ADDRESS", Settings.registrations_per_address, validate=positive
+        ),
+        "api_keys_max": env.int("API_KEYS_MAX", Settings.api_keys_max, validate=positive),
+        "password_passes": env.int("PASSWORD_PASSES", Settings.password_passes, validate=validate.Range(1, 100)),
+        # argon2 wants 8 KiB for each thread.
+        "password_memory_kib": env.int(
+            "PASSWORD_MEMORY_KIB", Settings.password_memory_kib, validate=validate.Range(512, 2**22)
+        ),
+        "password_threads": env.int("PASSWORD_THREADS", Settings.password_threads, validate=validate.Range(1, 64)),
+        "password_hashes_at_once": env.int(
+            "PASSWORD_HASHES_AT_ONCE", Settings.password_hashes_at_once, validate=positive
+        ),
+    }
+
+
+def _auth_keys(value: str) -> dict[str, str]:
+    try:
+        return parse_keys(value)
+    except ValueError as error:
+        raise ConfigurationError(f"AUTH_KEYS is not valid: {error}; such as AUTH_KEYS=2026-11:secret") from None
 
 
 def _named_databases(env: Env) -> dict[str, str]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from argon2 import PasswordHasher
 from flask.globals import _cv_app
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
@@ -19,10 +18,10 @@ from sqlalchemy import text
 
 from api import registry
 from api.config import Settings
+from api.core.access.passwords import PASSWORDS, Cost
 from api.core.database.embedded import EmbeddedPostgres
 from api.core.database.statements import counting
 from api.extensions import db
-from api.resources.users import service as users_service
 from tests.apps import AdminClient, create_app
 
 if TYPE_CHECKING:
@@ -56,7 +55,9 @@ class SeparateClient(AdminClient):
 def cheap_passwords() -> Iterator[None]:
     """Let a hash cost next to nothing: as it is, it takes a tenth of a second and 64 MB, which is what it is for."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(users_service, "_HASHER", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        PASSWORDS.configure(Cost(passes=1, memory_kib=8, threads=1))
+        # Each application that a test makes would set it again.
+        patch.setattr(PASSWORDS, "configure", lambda _cost: None)
         yield
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
+from datetime import timedelta
 from decimal import Decimal
 
 import factory
 from factory.alchemy import SQLAlchemyModelFactory
 
+from api.core.database.mixins import now
 from api.extensions import db
+from api.resources.auth.models import APIKey, AuthSession, RefreshToken
 from api.resources.categories.models import Category
 from api.resources.orders.models import Order, OrderItem
 from api.resources.products.models import Product
@@ -87,3 +91,31 @@ class OrderFactory(_Factory):
 
     user = factory.SubFactory(UserFactory)
     total_amount = Decimal("9.99")
+
+
+class AuthSessionFactory(_Factory):
+    class Meta:
+        model = AuthSession
+
+    # Its key only: the user may have been made in another session.
+    user_id = factory.LazyFunction(lambda: UserFactory().id)
+    expires_at = factory.LazyFunction(lambda: now() + timedelta(days=1))
+
+
+class RefreshTokenFactory(_Factory):
+    class Meta:
+        model = RefreshToken
+
+    hash = factory.LazyFunction(lambda: secrets.token_bytes(32))
+    session_id = factory.LazyFunction(lambda: AuthSessionFactory().id)
+
+
+class APIKeyFactory(_Factory):
+    class Meta:
+        model = APIKey
+
+    user_id = factory.LazyFunction(lambda: UserFactory().id)
+    name = "a machine"
+    prefix = "bk_00000000"
+    hash = factory.LazyFunction(lambda: secrets.token_bytes(32))
+    scopes = ("orders:read",)

@@ -103,7 +103,7 @@ def test_for_how_long_has_to_be_said(purge):
 def test_a_name_that_is_none_is_refused_with_those_that_are(purge):
     result = purge("--older-than", "90d", "--model", "gadgets")
     assert result.exit_code == 2
-    assert "there is no 'gadgets'; there is categories" in result.output
+    assert "there is no 'gadgets'; there is api_keys, attempts, auth_sessions, categories" in result.output
 
 
 @pytest.mark.usefixtures("deleted")

@@ -24,7 +24,6 @@ from api.resources.orders.service import OrderService
 from api.resources.products.models import Product
 from api.resources.roles.models import Role
 from api.resources.tags.models import Tag
-from api.resources.users import service
 from api.resources.users.models import Profile, User
 from tests.factories import CategoryFactory, ProductFactory, UserFactory
 
@@ -36,18 +35,12 @@ TABLES = ("users", "profiles", "user_roles", "products", "product_tags", "orders
 END = datetime(2026, 1, 31, tzinfo=UTC)
 
 
-@pytest.fixture(autouse=True)
-def _quick_hash(monkeypatch):
-    """Hashing is slow on purpose, which is not what these tests are about."""
-    monkeypatch.setattr(service, "_HASHER", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
-
-
 @pytest.fixture
 def fresh(session):
     """Empty tables whose keys are counted from 1."""
 
     def empty() -> None:
-        session.execute(text(f"TRUNCATE {', '.join(TABLES)}, roles, tags, categories RESTART IDENTITY"))
+        session.execute(text(f"TRUNCATE {', '.join(TABLES)}, roles, tags, categories RESTART IDENTITY CASCADE"))
         session.commit()
 
     return empty

@@ -14,9 +14,20 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import func, select, text
 
+from api.core.database import attempts
+from api.core.database.attempts import Limit
 from api.core.database.idempotency import Attempt, reserve
 from api.extensions import db
-from tests.factories import OrderFactory, OrderItemFactory, ProductFactory, ProfileFactory, RoleFactory, TagFactory
+from tests.factories import (
+    APIKeyFactory,
+    OrderFactory,
+    OrderItemFactory,
+    ProductFactory,
+    ProfileFactory,
+    RefreshTokenFactory,
+    RoleFactory,
+    TagFactory,
+)
 
 PROJECT = Path(__file__).resolve().parents[2]
 MIGRATIONS = str(PROJECT / "migrations")
@@ -39,7 +50,10 @@ def fill():
     ProfileFactory(user__roles=[RoleFactory()])
     product = ProductFactory(tags=[TagFactory()])
     OrderFactory(items=[OrderItemFactory.build(product=product)])
+    RefreshTokenFactory()
+    APIKeyFactory()
     with db.transaction() as session:
+        attempts.count(session, [Limit("login", "ada", 1, 60)])
         reserve(session, Attempt("caller", "POST", "/path", "key", b"sent"), ttl=60)
     with db.engine.connect() as connection:
         for table in db.metadata.sorted_tables:

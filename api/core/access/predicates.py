@@ -48,17 +48,24 @@ class Predicate:
 class _Kind(Predicate):
     """A predicate by the kind of caller."""
 
-    kind: Literal["anyone", "authenticated", "nobody"]
+    kind: Literal["anyone", "authenticated", "in person", "nobody"]
 
     @property
     def needs_scope(self) -> bool:  # type: ignore[override]  # of all others it is known to the class
         return self.kind != "anyone"
 
     def grant(self, caller: Caller) -> Grant:
-        return ALL if self.kind == "anyone" or (self.kind == "authenticated" and caller.is_authenticated) else NONE
+        holds = {
+            "anyone": True,
+            "authenticated": caller.is_authenticated,
+            "in person": caller.is_authenticated and caller.scopes is None,
+            "nobody": False,
+        }
+        return ALL if holds[self.kind] else NONE
 
     def __str__(self) -> str:
-        return {"anyone": "anyone", "authenticated": "anyone who is logged in", "nobody": "nobody"}[self.kind]
+        names = {"authenticated": "anyone who is logged in", "in person": "people who are logged in, not for API keys"}
+        return names.get(self.kind, self.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +153,8 @@ anyone: Predicate = _Kind("anyone")
 """Also who has not logged in."""
 authenticated: Predicate = _Kind("authenticated")
 """Whoever has logged in."""
+in_person: Predicate = _Kind("in person")
+"""Whoever has logged in with a password; no API key, whatever its scopes."""
 nobody: Predicate = _Kind("nobody")
 """No request; only code of the service itself."""
 

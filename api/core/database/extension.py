@@ -16,6 +16,7 @@ from flask_sqlalchemy.session import Session as FlaskSession
 from sqlalchemy import create_engine
 
 # Imported for their tables and listeners: what models declare comes to life with the models.
+import api.core.database.attempts
 import api.core.database.history
 import api.core.database.idempotency
 import api.core.database.indexes

@@ -53,7 +53,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Trigger:
-    """A trigger of every table whose model has `mixin`.
+    """A trigger of every table whose model has `mixin`, and of those that `add_trigger` names.
 
     `suffix` follows the table's name in its own; `moment` is such as `BEFORE UPDATE`, its events in PostgreSQL's own
     order: INSERT, DELETE, UPDATE, TRUNCATE. `arguments` and the `condition` that spares a call depend on the table.
@@ -61,7 +61,7 @@ class Trigger:
 
     suffix: str
     function: Function
-    mixin: type
+    mixin: type | None
     moment: str
     arguments: Callable[[Table], tuple[str, ...]]
     condition: Callable[[Table], str] = never
@@ -89,6 +89,17 @@ class Trigger:
         """The tables that have this trigger."""
         marked = metadata.info.get(self.suffix, ())
         return (metadata.tables[name] for name in sorted(marked) if name in metadata.tables)
+
+
+def no_arguments(_table: Table) -> tuple[str, ...]:
+    """Of a trigger that needs to be told nothing."""
+    return ()
+
+
+def add_trigger(trigger: Trigger, metadata: MetaData, *tables: str) -> None:
+    """Add `trigger` to `TRIGGERS`, for the tables of these names, which may be declared later or elsewhere."""
+    TRIGGERS.append(trigger)
+    metadata.info.setdefault(trigger.suffix, set()).update(tables)
 
 
 def _before_update(name: str, condition: str, statement: str) -> Function:
@@ -171,7 +182,7 @@ def statements_with(metadata: MetaData, table: str) -> tuple[str, ...]:
 def _mark(mapper: Mapper[Any], model: type) -> None:
     table = mapper.local_table
     for trigger in TRIGGERS:
-        if issubclass(model, trigger.mixin) and isinstance(table, Table):
+        if trigger.mixin is not None and issubclass(model, trigger.mixin) and isinstance(table, Table):
             # Not in the table's own info, which autogenerate would write into the migration.
             table.metadata.info.setdefault(trigger.suffix, set()).add(table.name)
 

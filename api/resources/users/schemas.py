@@ -2,6 +2,7 @@
 
 from marshmallow.validate import Length
 
+from api.core.access.passwords import LENGTH_MAX, LENGTH_MIN
 from api.core.http import fields
 from api.core.http.schema import BaseSchema, Embed, References, auto_field
 from api.resources.roles.schemas import RoleSchema
@@ -33,7 +34,7 @@ class UserSchema(BaseSchema):
     id = auto_field(dump_only=True)
     username = auto_field(metadata={"example": "ada"})
     email = auto_field(metadata={"example": "ada@example.com"})
-    password = fields.String(load_only=True, required=True, validate=Length(min=8, max=128))
+    password = fields.String(load_only=True, required=True, validate=Length(LENGTH_MIN, LENGTH_MAX))
     is_active = auto_field()
     created_at = auto_field(dump_only=True)
     updated_at = auto_field(dump_only=True)

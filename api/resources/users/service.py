@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
-from argon2 import PasswordHasher
-from sqlalchemy import select
+from sqlalchemy import func, select
 
+from api.core.access import password_rules
+from api.core.access.passwords import PASSWORDS
+from api.core.errors import InvalidError, Violation
 from api.core.resource.service import Service
-from api.resources.users.models import Profile, User
+from api.resources.roles.models import Role
+from api.resources.users.models import Profile, User, user_roles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_HASHER = PasswordHasher()
+    from sqlalchemy import Connection, Row, ScalarSelect
+    from sqlalchemy.orm import Session
 
 
 class UserService(Service[User]):
@@ -22,14 +27,16 @@ class UserService(Service[User]):
     saves_together = True
 
     def prepared(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Replace the password by its hash and the profile by a row."""
+        """Replace the password by its hash, and write names in one way: who looks for them types them in another."""
         values = super().prepared(data)
+        values |= {name: unicodedata.normalize("NFC", values[name]) for name in ("username", "email") if name in values}
         if "password" in values:
-            values["password_hash"] = _HASHER.hash(values.pop("password"))
+            values["password_hash"] = PASSWORDS.hash(values.pop("password"))
         return values
 
     def create(self, data: Mapping[str, Any]) -> User:
         """Insert a user, with a profile where `data` has one."""
+        check_password(data, data.get("username"), data.get("email"))
         values = {**data}
         profile = values.pop("profile", None)
         if profile is not None:
@@ -38,6 +45,7 @@ class UserService(Service[User]):
 
     def update(self, row: User, data: Mapping[str, Any]) -> User:
         """Change a user; the given fields of a profile are merged into it, null removes it."""
+        check_password(data, data.get("username", row.username), data.get("email", row.email))
         values = {**data}
         if "profile" in values:
             self._change_profile(row, values.pop("profile"))
@@ -57,3 +65,46 @@ class UserService(Service[User]):
             setattr(profile, name, value)
         if self.session.is_modified(profile):
             self.touch(user)
+
+
+def check_password(data: Mapping[str, Any], *names: str | None, field: str = "password") -> None:
+    """Look at the new password in this field of `data`, where there is one, of somebody with these names.
+
+    Raises:
+        InvalidError: when it is too easy to guess.
+    """
+    if field not in data:
+        return
+    violations = [Violation(detail, pointer=f"/{field}") for detail in password_rules.problems(data[field], names)]
+    if violations:
+        raise InvalidError(violations=violations)
+
+
+def roles_of(session: Session, user_id: int, *, lock: bool = False) -> frozenset[str]:
+    """Names of the roles that the user holds; with `lock`, none of them is taken away before the transaction ends."""
+    statement = (
+        select(Role.name)
+        .join(user_roles, user_roles.c.role_id == Role.id)
+        .where(user_roles.c.user_id == user_id, Role.deleted_at.is_(None))
+    )
+    if lock:
+        statement = statement.with_for_update(read=True, of=(Role.__table__, user_roles))
+    return frozenset(session.scalars(statement))
+
+
+def role_names(user_id: Any) -> ScalarSelect[Any]:
+    """SQL: an array of the names of the roles that the user with this key holds."""
+    held = (
+        select(Role.name)
+        .join(user_roles, user_roles.c.role_id == Role.id)
+        .where(user_roles.c.user_id == user_id, Role.deleted_at.is_(None))
+        .order_by(Role.name)
+    )
+    return select(func.array(held.scalar_subquery())).scalar_subquery()
+
+
+def account(connection: Connection, user_id: int) -> Row[Any] | None:
+    """A user's own account with the names of its roles, in one statement; None where it is deleted."""
+    columns = (User.id, User.username, User.email, User.created_at, role_names(user_id).label("roles"))
+    statement = select(*columns).where(User.id == user_id, User.deleted_at.is_(None))
+    return connection.execute(statement).one_or_none()

@@ -196,7 +196,7 @@ def test_a_body_documents_its_rules(document):
     assert product["tag_ids"]["maxItems"] == 100
     user = document["components"]["schemas"]["UserCreate"]["properties"]
     assert user["email"]["format"] == "email"
-    assert (user["password"]["minLength"], user["password"]["maxLength"]) == (8, 128)
+    assert (user["password"]["minLength"], user["password"]["maxLength"]) == (12, 128)
     order = document["components"]["schemas"]["OrderPatch"]["properties"]
     assert order["status"]["enum"] == ["pending", "processing", "shipped", "delivered", "cancelled"]
 

@@ -1,0 +1,48 @@
+"""`EndpointBlueprint`: views that are no resource's, with our bodies, our errors, and nothing that is kept.
+
+What they answer holds secrets or one caller's own affairs: no cache keeps it (RFC 9111, section 5.2.2.5), and it is
+never stored for an Idempotency-Key, which these views do not have.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask import request
+from flask_smorest.blueprint import Blueprint
+
+from api.core.errors import MalformedRequestError, Violation
+from api.core.http.body import BodyParser
+from api.core.http.query_string import pairs_of
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
+
+
+class EndpointBlueprint(Blueprint):
+    """A blueprint whose views take no parameters besides those in the path and the body."""
+
+    ARGUMENTS_PARSER = BodyParser()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.before_request(_refuse_parameters)
+        self.after_request(_unstored)
+
+    def register_views_in_doc(self, api: Any, app: Flask, spec: Any, **options: Any) -> None:
+        """Document the views, each by the name of its function."""
+        for endpoint, described in self._docs.items():
+            for method, operation in described.items():
+                if method != "parameters":
+                    operation.setdefault("manual_doc", {})["operationId"] = endpoint
+        super().register_views_in_doc(api, app, spec, **options)
+
+
+def _refuse_parameters() -> None:
+    for name, _ in pairs_of(request):
+        raise MalformedRequestError(violations=[Violation("This request takes no parameters.", parameter=name)])
+
+
+def _unstored(response: Response) -> Response:
+    response.cache_control.no_store = True
+    return response

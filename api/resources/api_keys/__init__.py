@@ -1,0 +1,1 @@
+"""API keys: what machines prove themselves with."""

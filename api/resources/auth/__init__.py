@@ -1,0 +1,1 @@
+"""Logging in: sessions, their tokens, and one's own account."""

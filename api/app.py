@@ -11,14 +11,27 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from api import cli, registry
 from api.config import ConfigurationError, Settings, checked_database_url
 from api.core.access.passwords import PASSWORDS, Cost
+from api.core.access.predicates import anyone, role
 from api.core.access.tokens import TokenCodec, derived_keys
 from api.core.database.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from api.core.http import authentication, documentation, error_handlers, health, metrics, rate_limits, request_log
+from api.core.http import (
+    allowed_hosts,
+    authentication,
+    documentation,
+    error_handlers,
+    health,
+    metrics,
+    rate_limits,
+    request_log,
+)
 from api.core.http.bearer import TOKENS
 from api.core.http.blueprint import LIMITS
+from api.core.http.cross_origin import CrossOrigin, Policy
 from api.core.http.idempotency import IDEMPOTENCY_TTL
+from api.core.http.names import ANY
 from api.core.http.openapi import create_api
 from api.core.http.permissions import check_routes
+from api.core.http.security_headers import SecurityHeaders
 from api.core.http.views import CURSORS, TRANSFER_LIMITS
 from api.core.query.allowlist import Limits
 from api.core.query.cursor import CursorCodec
@@ -51,11 +64,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = _with_database(app, settings)
     app.extensions["settings"] = settings
 
+    _add_walls(app, settings)
+    # Around them, for what they answer is logged, too.
     request_log.init_app(app, settings)
     registry.import_models()
     db.init_app(app, settings)
     migrate.init_app(app, db)
-    metrics.init_app(app, db)
+    is_open = not (settings.is_production or settings.metrics_token)
+    metrics.init_app(app, db, anyone if is_open else role("admin", metrics.SCRAPER))
     error_handlers.init_app(app)
     _identify(app, settings)
     app.extensions[TOKENS] = TokenCodec(
@@ -80,12 +96,12 @@ def create_app(settings: Settings | None = None) -> Flask:
 def _identify(app: Flask, settings: Settings) -> None:
     """Find out where each request comes from and who sends it, and limit both."""
     if settings.trusted_proxies:
-        app.wsgi_app = ProxyFix(app.wsgi_app, settings.trusted_proxies, 0, 0, 0, 0)  # type: ignore[method-assign]
+        app.wsgi_app = ProxyFix(app.wsgi_app, settings.trusted_proxies, settings.trusted_proxies, 0, 0, 0)  # type: ignore[method-assign]
     url = settings.rate_limit_storage_url
     rates = SharedRates(url) if url else MemoryRates()
     if settings.rate_limit_address:
         rate_limits.limit_addresses(app, Quota.parse(settings.rate_limit_address), rates)
-    authentication.init_app(app)
+    authentication.init_app(app, *([metrics.scraper(settings.metrics_token)] if settings.metrics_token else []))
     if settings.rate_limit_caller:
         rate_limits.limit_callers(app, Quota.parse(settings.rate_limit_caller), rates)
 
@@ -97,6 +113,16 @@ def _password_cost(settings: Settings) -> Cost:
         settings.password_threads,
         settings.password_hashes_at_once,
     )
+
+
+def _add_walls(app: Flask, settings: Settings) -> None:
+    """What is asked of every request, and told with every answer, before Flask and behind it."""
+    if settings.cors_origins:
+        policy = Policy(settings.cors_origins, settings.cors_credentials, settings.cors_max_age)
+        app.wsgi_app = CrossOrigin(app.wsgi_app, policy)  # type: ignore[method-assign]
+    allowed_hosts.init_app(app, () if ANY in settings.allowed_hosts else settings.allowed_hosts)
+    hsts_max_age = settings.hsts_max_age if settings.is_production else 0
+    app.wsgi_app = SecurityHeaders(app.wsgi_app, hsts_max_age)  # type: ignore[method-assign]
 
 
 def _limits(settings: Settings) -> Limits:

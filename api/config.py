@@ -16,10 +16,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from api.core.access.tokens import parse_keys
+from api.core.http.names import ANY, parse_hosts, parse_origins
 from api.core.rates.quota import Quota
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 DEVELOPMENT_SECRETS = frozenset({"development-only-secret-key", "postgres", "admin"})
@@ -72,6 +73,13 @@ class Settings:
     client_rate_min: int = 1024
     request_timeout: int = 30
     graceful_timeout: int = 30
+
+    allowed_hosts: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    cors_credentials: bool = False
+    cors_max_age: int = 600
+    hsts_max_age: int = 31_536_000
+    metrics_token: str = field(default="", repr=False)
 
     log_level: str = "INFO"
     log_format: str = "auto"
@@ -198,6 +206,7 @@ def _read(env: Env) -> dict[str, Any]:
         "client_rate_min": env.int("WEB_CLIENT_RATE_MIN", Settings.client_rate_min, validate=positive),
         "request_timeout": env.int("WEB_TIMEOUT", Settings.request_timeout, validate=positive),
         "graceful_timeout": env.int("WEB_GRACEFUL_TIMEOUT", Settings.graceful_timeout, validate=positive),
+        **_read_walls(env),
         "log_level": env.str(
             "LOG_LEVEL", Settings.log_level, validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
         ),
@@ -278,6 +287,26 @@ def _auth_keys(value: str) -> dict[str, str]:
         raise ConfigurationError(f"AUTH_KEYS is not valid: {error}; such as AUTH_KEYS=2026-11:secret") from None
 
 
+def _read_walls(env: Env) -> dict[str, Any]:
+    """What stands between the service and whoever reaches its port."""
+    seconds = validate.Range(min=0)
+    return {
+        "allowed_hosts": _names(env, "ALLOWED_HOSTS", parse_hosts),
+        "cors_origins": _names(env, "CORS_ORIGINS", parse_origins),
+        "cors_credentials": env.bool("CORS_CREDENTIALS", Settings.cors_credentials),
+        "cors_max_age": env.int("CORS_MAX_AGE", Settings.cors_max_age, validate=seconds),
+        "hsts_max_age": env.int("HSTS_MAX_AGE", Settings.hsts_max_age, validate=seconds),
+        "metrics_token": env.str("METRICS_TOKEN", Settings.metrics_token),
+    }
+
+
+def _names(env: Env, variable: str, parse: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:
+    try:
+        return parse(env.str(variable, ""))
+    except ValueError as error:
+        raise ConfigurationError(f"{variable} {error}") from None
+
+
 def _named_databases(env: Env) -> dict[str, str]:
     """`DATABASE_URL_REPORTING=…` as the database "reporting"; one without a URL is none."""
     databases = {}
@@ -329,8 +358,11 @@ def _check(settings: Settings) -> None:
             raise ConfigurationError(
                 f"{default.upper()} ({usual}) is above {most.upper()} ({limit}); it must be at most that"
             )
+    if ANY in settings.cors_origins and settings.cors_credentials:
+        raise ConfigurationError("CORS_ORIGINS is * with CORS_CREDENTIALS on; name the origins, or switch that off")
     if settings.is_production:
         _refuse_development_secrets(settings)
+        _refuse_open_doors(settings)
 
 
 def _refuse_development_secrets(settings: Settings) -> None:
@@ -352,3 +384,16 @@ def _refuse_development_secrets(settings: Settings) -> None:
                 "with APP_ENV=production set another one"
             )
             raise ConfigurationError(message)
+
+
+def _refuse_open_doors(settings: Settings) -> None:
+    if not settings.allowed_hosts:
+        raise ConfigurationError(
+            "ALLOWED_HOSTS is not set; with APP_ENV=production it must name the hosts that the service answers to, "
+            "such as api.example.com,127.0.0.1 (or be * where a proxy lets no other through)"
+        )
+    if settings.metrics_token and len(settings.metrics_token) < MINIMUM_SECRET_LENGTH:
+        raise ConfigurationError(
+            f"METRICS_TOKEN is too short; with APP_ENV=production set it to at least {MINIMUM_SECRET_LENGTH} random "
+            "characters, or leave it empty to keep /metrics closed"
+        )

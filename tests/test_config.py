@@ -39,8 +39,19 @@ VARIABLES = [
     ("PORT", "8080", "bind_port", 8080),
     ("WEB_CONCURRENCY", "4", "workers", 4),
     ("WEB_THREADS", "1", "threads", 1),
+    ("WEB_CONNECTIONS", "100", "connections", 100),
+    ("WEB_HEAD_TIMEOUT", "5.5", "head_timeout", 5.5),
+    ("WEB_BODY_TIMEOUT", "20.5", "body_timeout", 20.5),
+    ("WEB_CLIENT_SILENCE", "3.5", "client_silence", 3.5),
+    ("WEB_CLIENT_RATE_MIN", "100", "client_rate_min", 100),
     ("WEB_TIMEOUT", "60", "request_timeout", 60),
     ("WEB_GRACEFUL_TIMEOUT", "5", "graceful_timeout", 5),
+    ("ALLOWED_HOSTS", "api.example, .shop.example,[::1]", "allowed_hosts", ("api.example", ".shop.example", "[::1]")),
+    ("CORS_ORIGINS", "https://a.example, http://b:3000", "cors_origins", ("https://a.example", "http://b:3000")),
+    ("CORS_CREDENTIALS", "true", "cors_credentials", True),
+    ("CORS_MAX_AGE", "0", "cors_max_age", 0),
+    ("HSTS_MAX_AGE", "0", "hsts_max_age", 0),
+    ("METRICS_TOKEN", "for the scraper", "metrics_token", "for the scraper"),
     ("LOG_LEVEL", "DEBUG", "log_level", "DEBUG"),
     ("LOG_FORMAT", "json", "log_format", "json"),
     ("IDEMPOTENCY_TTL", "60", "idempotency_ttl", 60),
@@ -84,6 +95,22 @@ VARIABLES = [
     ("BULK_ITEMS_MAX", "10", "bulk_items_max", 10),
     ("BULK_AFFECTED_DEFAULT", "10", "bulk_affected_default", 10),
     ("BULK_AFFECTED_MAX", "500", "bulk_affected_max", 500),
+]
+
+
+WRONG_HOSTS = ["https://api.example", "api.example:443", "api.example/", "*.example", "a b", "user@a.example", "-a"]
+WRONG_ORIGINS = [
+    "app.example",
+    "https://app.example/",
+    "https://app.example:443",
+    "http://app.example:80",
+    "https://App.example",
+    "https://user@app.example",
+    "https://*.example",
+    "https://",
+    "ftp://app.example",
+    "null",
+    "https://app.example?",
 ]
 
 
@@ -170,6 +197,10 @@ def test_every_setting_has_a_variable():
         ("PORT", "0", "Must be greater than or equal to 1 and less than or equal to 65535."),
         ("PORT", "65536", "Must be greater than or equal to 1 and less than or equal to 65535."),
         ("WEB_CONCURRENCY", "0", "Must be greater than or equal to 1."),
+        *(("ALLOWED_HOSTS", host, "without scheme, port and path") for host in WRONG_HOSTS),
+        *(("CORS_ORIGINS", origin, "an origin as browsers send it") for origin in WRONG_ORIGINS),
+        ("CORS_MAX_AGE", "-1", "Must be greater than or equal to 0."),
+        ("HSTS_MAX_AGE", "a year", "Not a valid integer."),
         ("LOG_LEVEL", "verbose", "Must be one of: DEBUG, INFO, WARNING, ERROR, CRITICAL."),
         ("LOG_FORMAT", "xml", "Must be one of: auto, json, text."),
         ("MAX_CONTENT_LENGTH", "1 MB", "Not a valid integer."),
@@ -210,9 +241,18 @@ def test_overrides_win_over_the_environment():
 
 
 def test_no_repr_shows_a_secret():
-    shown = repr(settings_with(SECRET_KEY="top-secret", DATABASE_URL=URL, PGPASSWORD="from libpq"))
-    for secret in ("top-secret", "s3cret", "from libpq"):
+    shown = repr(
+        settings_with(SECRET_KEY="top-secret", DATABASE_URL=URL, PGPASSWORD="from libpq", METRICS_TOKEN="of metrics")
+    )
+    for secret in ("top-secret", "s3cret", "from libpq", "of metrics"):
         assert secret not in shown
+
+
+def test_any_origin_is_refused_together_with_credentials():
+    message = refused(CORS_ORIGINS="*", CORS_CREDENTIALS="true")
+    assert "CORS_ORIGINS" in message
+    assert "CORS_CREDENTIALS" in message
+    assert settings_with(CORS_ORIGINS="*", CORS_CREDENTIALS="false").cors_origins == ("*",)
 
 
 def test_settings_cannot_be_changed():
@@ -265,7 +305,12 @@ def test_the_committed_file_holds_valid_local_defaults(project):
 
 # -- production
 
-PRODUCTION = {"APP_ENV": "production", "SECRET_KEY": SECRET, "DATABASE_URL": URL}
+PRODUCTION = {
+    "APP_ENV": "production",
+    "SECRET_KEY": SECRET,
+    "DATABASE_URL": URL,
+    "ALLOWED_HOSTS": "api.example",
+}
 
 
 def test_production_starts_with_secrets_of_its_own():
@@ -282,9 +327,11 @@ def test_production_starts_with_secrets_of_its_own():
         ({"DATABASE_URL": ""}, "DATABASE_URL"),
         ({"DATABASE_URL": "postgresql://postgres:postgres@db/shop"}, "DATABASE_URL"),
         ({"DATABASE_URL": "postgresql://postgres@db/shop", "PGPASSWORD": "postgres"}, "PGPASSWORD"),
+        ({"ALLOWED_HOSTS": ""}, "ALLOWED_HOSTS"),
+        ({"METRICS_TOKEN": "x" * 31}, "METRICS_TOKEN"),
     ],
 )
-def test_production_refuses_a_default_secret_and_says_which(changes, variable):
+def test_production_refuses_a_default_secret_or_an_open_door_and_says_which(changes, variable):
     message = refused(**PRODUCTION | changes)
     assert variable in message
     assert "APP_ENV=production" in message
@@ -342,8 +389,7 @@ def test_a_named_database_has_a_proper_name(variable):
 
 
 def test_production_refuses_a_development_password_of_a_named_database():
-    good = {"APP_ENV": "production", "SECRET_KEY": SECRET, "DATABASE_URL": URL}
-    told = refused(**good, DATABASE_URL_REPORTING="postgresql://shop:postgres@db.example/x")
+    told = refused(**PRODUCTION, DATABASE_URL_REPORTING="postgresql://shop:postgres@db.example/x")
     assert told.startswith("DATABASE_URL_REPORTING holds a development default")
 
 

@@ -32,21 +32,26 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(PoolTimeoutError, _database_error)
 
 
-def problem(
+def problem(  # noqa: PLR0913 - the members of a problem
     status: int,
     title: str,
     detail: str,
     violations: Sequence[Violation] = (),
     headers: Mapping[str, str] | None = None,
     extensions: Mapping[str, object] | None = None,
+    *,
+    path: str | None = None,
 ) -> Response:
-    """A problem response; `extensions` are further members (RFC 9457, section 3.2)."""
+    """A problem response; `extensions` are further members (RFC 9457, section 3.2).
+
+    Where Flask has no request, `path` is the one that was asked for.
+    """
     content: dict[str, object] = {
         "type": "about:blank",
         "title": title,
         "status": status,
         "detail": detail,
-        "instance": request.path,
+        "instance": request.path if path is None else path,
     }
     if violations:
         content["errors"] = [violation.as_dict() for violation in violations]

@@ -7,6 +7,7 @@ that directory, and whichever worker is asked adds them up. Whoever runs the wor
 
 from __future__ import annotations
 
+import hmac
 import os
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,9 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import QueuePool, event
 
+from api.core.access.caller import Caller
 from api.core.access.predicates import anyone
+from api.core.http.authentication import Identity
 from api.core.http.permissions import requires
 from api.core.http.rate_limits import costs
 from api.core.http.request_log import on_finished
@@ -26,11 +29,17 @@ from api.core.http.request_log import on_finished
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from flask import Flask
+    from flask import Flask, Request
     from sqlalchemy import Engine
 
+    from api.core.access.predicates import Predicate
     from api.core.database.extension import Database
+    from api.core.http.authentication import Authenticator
     from api.core.http.request_log import Exchange
+
+PATH = "/metrics"
+SCRAPER = "metrics:scraper"
+"""The role of whoever sends the token of `scraper()`."""
 
 UNMATCHED_ROUTE = "unmatched"
 """The label of all requests that no route answers: a scanner must not fill the memory with labels."""
@@ -41,8 +50,23 @@ LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 """Upper bounds in seconds."""
 
 
-def init_app(app: Flask, db: Database) -> None:
-    """Measure every request to `app` and its pools, and serve the figures at `/metrics`.
+def scraper(token: str) -> Authenticator:
+    """Recognises who asks for the figures with `Authorization: Bearer <token>`, and does nothing elsewhere."""
+    expected = f"Bearer {token}".encode()
+    identity = Identity(Caller("operator:metrics", roles=frozenset({SCRAPER})))
+
+    def find(request: Request) -> Identity | None:
+        if request.path != PATH:
+            return None
+        given = request.headers.get("Authorization", "").encode()
+        # Whatever it is, it may be another one's to recognise.
+        return identity if hmac.compare_digest(given, expected) else None
+
+    return find
+
+
+def init_app(app: Flask, db: Database, permission: Predicate = anyone) -> None:
+    """Measure every request to `app` and its pools, and serve the figures at `/metrics` to whom `permission` says.
 
     Call it behind `request_log.init_app()` and `db.init_app()`.
     """
@@ -64,7 +88,7 @@ def init_app(app: Flask, db: Database) -> None:
         return response
 
     on_finished(app, observe)
-    app.add_url_rule("/metrics", view_func=costs(0)(requires(anyone)(metrics)))
+    app.add_url_rule(PATH, view_func=costs(0)(requires(permission)(metrics)))
 
 
 def _is_multiprocess() -> bool:

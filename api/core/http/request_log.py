@@ -79,9 +79,10 @@ class Exchange:
     def answer(self, status: int) -> None:
         """Note the answer's status, and the route, which Flask forgets when the request is over."""
         self.status = status
-        matched = self.environ.get("werkzeug.request")
-        if matched is not None and matched.url_rule is not None:
-            self.route = matched.url_rule.rule
+        # Another middleware's answer has no rule.
+        rule = getattr(self.environ.get("werkzeug.request"), "url_rule", None)
+        if rule is not None:
+            self.route = rule.rule
 
 
 class RequestLog:
@@ -203,7 +204,7 @@ class _Stream:
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Configure the logs of this process, and log every request to `app`. Call it before other middleware is added."""
+    """Configure the logs of this process, and log every request to `app`. Call it behind other middleware."""
     configure_logging(settings)
     log = RequestLog(app.wsgi_app)
     app.wsgi_app = log  # type: ignore[method-assign]

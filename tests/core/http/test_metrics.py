@@ -19,8 +19,11 @@ from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
+from api.core.access.caller import Caller
 from api.core.http import metrics, request_log
 from api.extensions import db
+from tests.apps import create_app
+from tests.callers import ADMIN, as_caller
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -156,6 +159,47 @@ def test_the_answer_is_in_the_format_that_the_scraper_asks_for(measured):
     response = measured.test_client().get("/metrics", headers=accept)
     assert response.content_type.startswith("application/openmetrics-text")
     assert response.text.endswith("# EOF\n")
+
+
+TOKEN = "token-of-the-scraper-" * 2
+
+
+@pytest.fixture
+def guarded(settings):
+    """`guarded(**settings)`: a client of an application with these, who has not logged in."""
+
+    def make(**changes):
+        return as_caller(create_app(replace(settings, **changes)).test_client(), None)
+
+    yield make
+    db.shutdown()
+
+
+def test_in_production_the_figures_are_closed_until_somebody_may_see_them(guarded):
+    client = guarded(app_env="production")
+    assert client.get("/metrics").status_code == 401
+    assert as_caller(client, Caller("user:1", 1, frozenset({"manager"}))).get("/metrics").status_code == 403
+    assert as_caller(client, ADMIN).get("/metrics").status_code == 200
+
+
+@pytest.mark.parametrize("environment", ["test", "production"])
+def test_a_token_opens_the_figures_and_nothing_else(guarded, environment):
+    client = guarded(app_env=environment, metrics_token=TOKEN)
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    assert client.get("/metrics").status_code == 401
+    response = client.get("/metrics", headers=bearer)
+    assert (response.status_code, "http_requests_total" in response.text) == (200, True)
+    assert client.get("/api/v1/users", headers=bearer).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "sent",
+    ["", "Bearer", "Bearer ", TOKEN, f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", "Bearer \xff"],
+)
+def test_another_token_opens_nothing(guarded, sent):
+    response = guarded(metrics_token=TOKEN).get("/metrics", headers={"Authorization": sent})
+    assert response.status_code == 401
+    assert TOKEN not in response.text
 
 
 @pytest.fixture

@@ -57,7 +57,6 @@ class TransferViews(BaseViews):
             response.content_encoding = "gzip"
         response.vary.add("Accept-Encoding")
         response.headers["Content-Disposition"] = f'attachment; filename="{self.resource.name}.{file_format.value}"'
-        response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
     def import_rows(self) -> Response:

@@ -27,6 +27,7 @@ from api.core.http import (
 from api.core.http.bearer import TOKENS
 from api.core.http.blueprint import LIMITS
 from api.core.http.cross_origin import CrossOrigin, Policy
+from api.core.http.fields import JSON_DEPTH
 from api.core.http.idempotency import IDEMPOTENCY_TTL
 from api.core.http.names import ANY
 from api.core.http.openapi import create_api
@@ -80,6 +81,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     PASSWORDS.configure(_password_cost(settings))
     app.extensions[CURSORS] = CursorCodec(settings.secret_key)
     app.extensions[LIMITS] = _limits(settings)
+    app.extensions[JSON_DEPTH] = settings.json_depth_max
     app.extensions[IDEMPOTENCY_TTL] = settings.idempotency_ttl
     app.extensions[TRANSFER_LIMITS] = TransferLimits(
         settings.transfer_timeout_ms, settings.transfer_silence, settings.import_max_bytes

@@ -84,6 +84,7 @@ class Settings:
     log_level: str = "INFO"
     log_format: str = "auto"
     max_content_length: int = 1_048_576
+    json_depth_max: int = 32
     idempotency_ttl: int = 86_400
 
     auth_keys: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
@@ -212,6 +213,8 @@ def _read(env: Env) -> dict[str, Any]:
         ),
         "log_format": env.str("LOG_FORMAT", Settings.log_format, validate=validate.OneOf(["auto", "json", "text"])),
         "max_content_length": env.int("MAX_CONTENT_LENGTH", Settings.max_content_length, validate=positive),
+        # Python follows no more than a few hundred levels by recursion.
+        "json_depth_max": env.int("JSON_DEPTH_MAX", Settings.json_depth_max, validate=validate.Range(1, 200)),
         "idempotency_ttl": env.int("IDEMPOTENCY_TTL", Settings.idempotency_ttl, validate=positive),
         **_read_accounts(env),
         "transfer_timeout_ms": env.int("TRANSFER_TIMEOUT_MS", Settings.transfer_timeout_ms, validate=milliseconds),

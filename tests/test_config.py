@@ -69,6 +69,7 @@ VARIABLES = [
     ("PASSWORD_MEMORY_KIB", "1024", "password_memory_kib", 1024),
     ("PASSWORD_THREADS", "1", "password_threads", 1),
     ("PASSWORD_HASHES_AT_ONCE", "1", "password_hashes_at_once", 1),
+    ("JSON_DEPTH_MAX", "8", "json_depth_max", 8),
     ("TRANSFER_TIMEOUT_MS", "0", "transfer_timeout_ms", 0),
     ("TRANSFER_SILENCE", "5", "transfer_silence", 5),
     ("IMPORT_MAX_BYTES", "1000", "import_max_bytes", 1000),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.ext.mutable import MutableDict
+
+from api.core.json_text import comparable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,10 +26,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(item) for item in value]
     return value
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
 
 
 def _reports(base: type, names: Iterable[str]) -> Callable[[type], type]:
@@ -102,7 +99,7 @@ class Document(MutableDict[str, Any]):
 
     def __eq__(self, other: object) -> bool:
         """Whether both are the same JSON: unlike in Python, `1` is not `true` there, nor `1.0`."""
-        return isinstance(other, dict) and dict.__eq__(self, other) and _text(self) == _text(other)
+        return isinstance(other, dict) and dict.__eq__(self, other) and comparable(self) == comparable(other)
 
     def __ne__(self, other: object) -> bool:
         """The opposite of equal; a dictionary has a method of its own for it."""

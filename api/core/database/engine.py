@@ -6,6 +6,7 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from api.core import json_text
 from api.core.database.context import AttributedConnection, AttributedCursor
 from api.core.database.watchdog import Patience
 
@@ -31,6 +32,7 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         "hide_parameters": not settings.sql_echo,
         # NaN and Infinity are no JSON; PostgreSQL would refuse them with a message about syntax.
         "json_serializer": partial(json.dumps, allow_nan=False, ensure_ascii=False, separators=(",", ":")),
+        "json_deserializer": json_text.stored,
         "connect_args": {
             "connection_factory": AttributedConnection,
             "cursor_factory": AttributedCursor,

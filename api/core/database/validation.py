@@ -9,12 +9,24 @@ from weakref import WeakKeyDictionary
 
 from marshmallow import ValidationError, validate
 from marshmallow.exceptions import SCHEMA
-from sqlalchemy import CheckConstraint, ClauseElement, Column, ColumnElement, String, and_, event, func, literal_column
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    ClauseElement,
+    Column,
+    ColumnElement,
+    String,
+    and_,
+    event,
+    func,
+    literal_column,
+)
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.attributes import instance_state
 
 from api.core.database.types import CHECK_DETAIL, VALIDATORS, JSONDocument
 from api.core.errors import InvalidError, Violation, pointer_to
+from api.core.json_text import unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,6 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
 
+_UNREADABLE_NUMBER = "This stored number is too long to be written again; send another one."
 _VALIDATED: WeakKeyDictionary[Mapper[Any], list[tuple[str, Column[Any]]]] = WeakKeyDictionary()
 
 
@@ -50,7 +63,7 @@ def _validated(mapper: Mapper[Any]) -> list[tuple[str, Column[Any]]]:
             (attribute.key, column)
             for attribute in mapper.column_attrs
             for column in attribute.columns
-            if isinstance(column, Column) and (validators_of(column) or isinstance(column.type, String))
+            if isinstance(column, Column) and (validators_of(column) or isinstance(column.type, String | JSON))
         ]
     return _VALIDATED[mapper]
 
@@ -86,6 +99,8 @@ def problems(column: Column[Any], value: object) -> Iterator[tuple[tuple[Any, ..
     if isinstance(value, str):
         for message in _text_messages(column, value):
             yield (), message
+    if isinstance(value, dict):
+        yield from ((path, _UNREADABLE_NUMBER) for path in unwritable(value))
     for validator in validators_of(column):
         try:
             validator(value)

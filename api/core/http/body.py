@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import orjson
 from flask import current_app
 from marshmallow import Schema, ValidationError
 from marshmallow.exceptions import SCHEMA
@@ -15,6 +12,8 @@ from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.core.errors import InvalidError, MalformedRequestError, UnsupportedMediaTypeError, Violation, pointer_to
+from api.core.http.fields import json_depth_max
+from api.core.json_text import JSONContentError, JSONSyntaxError, check_depth, loads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -25,7 +24,6 @@ JSON_TYPE = "application/json"
 _BODY = "api.body"
 _UNKNOWN = "Unknown field."
 _BROKEN_OFF = "The body could not be read to its end."
-_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 
 class BodyParser(FlaskParser):
@@ -67,7 +65,8 @@ def read_json(request: Request, media_types: Iterable[str] = (JSON_TYPE,)) -> An
 
     Raises:
         UnsupportedMediaTypeError: when the body is not declared as JSON.
-        MalformedRequestError: when it is no JSON.
+        MalformedRequestError: when it is no JSON, or holds what is not taken: a key twice, too long a number, too many
+            levels.
     """
     body = raw_body(request)
     if not body and not request.content_type:
@@ -76,16 +75,19 @@ def read_json(request: Request, media_types: Iterable[str] = (JSON_TYPE,)) -> An
         detail = f"The body is {request.mimetype or 'of no declared type'}; send it as {' or '.join(media_types)}."
         accept = "Accept-Patch" if request.method == "PATCH" else "Accept"
         raise UnsupportedMediaTypeError(detail, headers={accept: ", ".join(media_types)})
+    return _parsed(body)
+
+
+def _parsed(body: bytes) -> Any:
     try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        detail = f"The body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        content = loads(body)
+        check_depth(content, body, json_depth_max())
+    except JSONSyntaxError as error:
+        detail = f"The body is not valid JSON: {error} at line {error.line}, column {error.column}."
         raise MalformedRequestError(detail) from error
-    # orjson makes a float of an integer beyond 64 bits, and digits get lost; the standard library keeps them.
-    try:
-        return json.loads(body) if _LONG_NUMBER.search(body) else content
-    except RecursionError as error:
-        raise MalformedRequestError("The body is nested too deeply.") from error
+    except JSONContentError as error:
+        raise MalformedRequestError(violations=[Violation(str(error), pointer=pointer_to(error.path))]) from error
+    return content
 
 
 def raw_body(request: Request) -> bytes:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from flask import current_app, has_app_context
 from marshmallow import ValidationError, fields, validate
 from sqlalchemy import Text, cast, func
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement
 
+JSON_DEPTH = "json_depth_max"
+"""Key of `app.extensions`: how many levels a JSON body, and a document in it, may have."""
 JSON_DEPTH_MAX = 32
 _TIMESTAMP_SQL = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
 _TIMESTAMP_EXAMPLE = "2026-01-31T12:30:00.000000Z"
@@ -133,14 +136,19 @@ class JSONObject(fields.Raw):
         del attr, data, kwargs
         if not isinstance(value, dict):
             raise self.make_error("invalid")
-        _check_document(value, JSON_DEPTH_MAX)
+        _check_document(value, json_depth_max())
         return value
+
+
+def json_depth_max() -> int:
+    """How many levels JSON may have: the application's setting, where there is one."""
+    return current_app.extensions.get(JSON_DEPTH, JSON_DEPTH_MAX) if has_app_context() else JSON_DEPTH_MAX
 
 
 def _check_document(value: Any, depth: int) -> None:
     """Refuse what `jsonb` cannot store, and nesting that no reader copes with."""
     if depth < 0:
-        message = f"Must not be nested deeper than {JSON_DEPTH_MAX} levels."
+        message = f"Must not be nested deeper than {json_depth_max()} levels."
         raise ValidationError(message)
     if isinstance(value, str) and "\x00" in value:
         message = "Must not contain the NUL character."

@@ -135,7 +135,7 @@ def _differs(after: Mapping[str, Any], before: Mapping[str, Any], name: str) -> 
 
 def _text(value: Any) -> bytes:
     """`value` as JSON, by the standard library: orjson refuses integers beyond 64 bits."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True, default=str).encode()
 
 
 def _impossible(number: int, operation: Mapping[str, Any], document: Mapping[str, Any]) -> APIError:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from io import BytesIO
 
 import pytest
 from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkSize
+from sqlalchemy import text
 
+from tests.apps import create_app
 from tests.factories import CategoryFactory, OrderFactory, ProductFactory, UserFactory
 
 PRODUCTS = "/api/v1/products"
@@ -48,7 +51,6 @@ def errors(response, status=422):
         (b'{"a": "\\ud800"}', "line 1"),
         (b'{"a": "\xff"}', "line 1"),
         (b'{"a": "\t"}', "line 1"),
-        (b"[" * 100_000, "line 1"),
         (b'{"a": 1} {"b": 2}', "line 1, column 10"),
     ],
 )
@@ -293,3 +295,65 @@ def test_a_request_without_a_body_is_answered_where_the_stream_has_no_end(client
 
     response = client.post("/api/v1/tags", environ_overrides={"wsgi.input": Endless(), "wsgi.input_terminated": False})
     assert response.status_code == 400
+
+
+# -- JSON that readers differ about
+
+
+def test_a_key_that_is_given_twice_is_named(client):
+    body = b'{"name": "a", "name": "b"}'
+    response = client.post("/api/v1/tags", data=body, content_type="application/json")
+    assert errors(response, 400) == {"/name": ["This key is given more than once."]}
+
+
+@pytest.mark.parametrize(
+    ("document", "pointer"),
+    [
+        ('{"a": {"b": 1, "b": 2}}', "/metadata/a/b"),
+        (f'{{"a": [{"1" * 41}]}}', "/metadata/a/0"),
+        ('{"a": 1e-999999}', "/metadata/a"),
+        (f'{{"a": {"[" * 31}{"]" * 31}}}', "/metadata/a" + "/0" * 30),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+def test_what_a_document_may_not_hold_is_refused_at_its_place(client, method, document, pointer):
+    url = PRODUCTS if method == "POST" else f"{PRODUCTS}/{ProductFactory().id}"
+    body = f'{{"metadata": {document}}}'
+    response = client.open(url, method=method, data=body, content_type="application/json")
+    assert [*errors(response, 400)] == [pointer]
+
+
+def test_the_levels_of_a_body_are_a_setting(settings, database):
+    del database
+    app = create_app(replace(settings, json_depth_max=2))
+    body = {"metadata": {"a": []}}
+    response = app.test_client().post(PRODUCTS, json=body)
+    assert errors(response, 400) == {"/metadata/a": ["Must not be nested deeper than 2 levels."]}
+
+
+@pytest.mark.parametrize("content_type", ["application/merge-patch+json", "application/json"])
+def test_a_number_that_sql_has_written_hinders_no_change_of_another_field(client, session, content_type):
+    url = _product_with_long_number(session)
+    assert client.get(url).status_code == 200
+    url += "?fields=name"
+    assert client.patch(url, data=b'{"name": "Cup"}', content_type=content_type).json["name"] == "Cup"
+    patch = [{"op": "replace", "path": "/name", "value": "Jug"}]
+    changed = client.patch(url, data=json.dumps(patch), content_type="application/json-patch+json")
+    assert changed.json["name"] == "Jug"
+
+
+def test_a_number_that_sql_has_written_can_be_replaced_and_is_not_written_again(client, session):
+    url = _product_with_long_number(session)
+    kept = client.patch(url, json={"metadata": {"b": 1}})
+    assert errors(kept) == {"/metadata/a": ["This stored number is too long to be written again; send another one."]}
+    assert client.patch(url, json={"metadata": {"a": 5, "b": 1}}).json["metadata"] == {"a": 5, "b": 1}
+
+
+def _product_with_long_number(session):
+    product = ProductFactory()
+    session.execute(
+        text("UPDATE products SET metadata = jsonb_build_object('a', repeat('7', 5000)::numeric) WHERE id = :id"),
+        {"id": product.id},
+    )
+    session.commit()
+    return f"{PRODUCTS}/{product.id}"

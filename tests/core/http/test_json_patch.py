@@ -192,7 +192,17 @@ def test_a_value_that_is_nested_too_deeply_is_refused(client, url, levels):
     deep = '{"a":' * levels + "1" + "}" * levels
     content = f'[{{"op": "add", "path": "/metadata/deep", "value": {deep}}}]'
     response = client.patch(url, data=content, content_type="application/json-patch+json")
-    assert "nested" in "".join(problems(response, 422).values())
+    assert "nested" in "".join(problems(response, 400).values())
+
+
+def test_a_result_that_is_nested_too_deeply_is_refused(client, url):
+    deep = json.loads('{"a":' * 20 + "1" + "}" * 20)
+    operations = [
+        {"op": "add", "path": "/metadata/deep", "value": deep},
+        {"op": "copy", "from": "/metadata/deep", "path": "/metadata/deep" + "/a" * 20},
+    ]
+    response = client.patch(url, data=json.dumps(operations), content_type="application/json-patch+json")
+    assert problems(response, 422) == {"/metadata": "Must not be nested deeper than 32 levels."}
 
 
 def test_an_integer_beyond_64_bits_is_kept_with_all_its_digits(client, url):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from marshmallow import fields
 
 from api.core.errors import MalformedRequestError, Violation
+from api.core.json_text import loads
 from api.core.query.problems import not_there
-from api.core.resource.transfer.rows import parsed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -170,8 +170,8 @@ def _boolean(text: str) -> Any:
 
 def _json(text: str) -> Any:
     try:
-        return parsed(text.encode())
-    except (ValueError, RecursionError):
+        return loads(text.encode())
+    except ValueError:
         return text
 
 

@@ -6,13 +6,11 @@ standard library's reader cannot tell these apart.
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from api.core.errors import MalformedRequestError
+from api.core.errors import MalformedRequestError, pointer_to
+from api.core.json_text import JSONContentError, JSONSyntaxError, loads
 from api.core.resource.transfer.source import LINE_MAX
 
 if TYPE_CHECKING:
@@ -27,7 +25,6 @@ _CELL = re.compile(r'(?:"([^"]*+(?:""[^"]*+)*+)"|([^",]*+))(,|\Z)')
 _OPEN_CELL = re.compile(rb'"[^"]*+(?:""[^"]*+)*+\Z')
 _CLOSED_CELLS = re.compile(rb'(?:(?:"[^"]*+(?:""[^"]*+)*+"|[^",]*+),)*+')
 _MISPLACED = "A quote is misplaced: a value with a quote in it goes into quotes, and the quote is doubled."
-_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 
 def csv_rows(lines: Iterator[bytes]) -> Iterator[tuple[int, Cells | str]]:
@@ -119,29 +116,17 @@ def _continued(lines: Iterator[bytes], size: int, first: int) -> Iterator[bytes]
     raise MalformedRequestError(f"A quote that is opened in line {first} is not closed within {LINE_MAX} bytes.")
 
 
-def parsed(text: bytes) -> Any:
-    """The JSON value that `text` is.
-
-    Raises:
-        ValueError: for text that is none.
-        RecursionError: for one that is nested too deeply.
-    """
-    content = orjson.loads(text)
-    # orjson makes a float of an integer beyond 64 bits, and digits get lost; the standard library keeps them.
-    return json.loads(text) if _LONG_NUMBER.search(text) else content
-
-
 def _object(line: bytes) -> dict[str, Any] | str:
     try:
-        content = parsed(line)
-    except orjson.JSONDecodeError as error:
+        content = loads(line)
+    except JSONSyntaxError as error:
         try:
             line.decode()
         except UnicodeDecodeError as wrong:
             return _not_utf8(wrong)
-        return f"Not valid JSON: {error.msg} at column {error.colno}."
-    except RecursionError:
-        return "Nested too deeply."
+        return f"Not valid JSON: {error} at column {error.column}."
+    except JSONContentError as error:
+        return f"At {pointer_to(error.path) or 'its beginning'}: {error}"
     return content if isinstance(content, dict) else "Must be a JSON object."
 
 

@@ -220,7 +220,7 @@ def test_a_mistake_in_a_nested_object_is_pointed_at(client):
     body = {
         "username": "ada",
         "email": "ada@example.com",
-        "password": "long enough",
+        "password": "correct horse battery",
         "profile": {"contry": "x", "bio": 5},
     }
     assert errors(client.post("/api/v1/users", json=body)) == {

@@ -71,6 +71,7 @@ _PLAIN = {
     sa.LargeBinary: st.binary(max_size=8),
     sa.Uuid: st.uuids(),
     sa.JSON: documents,
+    sa.ARRAY: st.lists(texts, max_size=3),
     sa.Date: days,
     sa.Float: st.floats(allow_nan=False, allow_infinity=False),
     UTCDateTime: times,

@@ -75,5 +75,6 @@ def _text(facts: dict[str, Any]) -> str:
         f"Added {facts['users']:,} users, {facts['products']:,} products and {facts['orders']:,} orders "
         f"with {facts['order_items']:,} items in {facts['seconds']} s.\n"
         + (f"{password}.\n" if facts["users"] else "")
+        + (f"Log in with POST /api/v1/auth/login, as {', '.join(facts['logins'])}.\n" if facts["logins"] else "")
         + f"Made from seed {facts['seed']}."
     )

@@ -25,6 +25,7 @@ from api.resources.products.models import Product
 from api.resources.roles.models import Role
 from api.resources.tags.models import Tag
 from api.resources.users.models import Profile, User
+from tests.accounts import AUTH, bearing, stranger
 from tests.factories import CategoryFactory, ProductFactory, UserFactory
 
 if TYPE_CHECKING:
@@ -142,6 +143,23 @@ def test_all_users_share_the_password_that_is_told(database, session):
     assert PasswordHasher().verify(hashes.pop(), DEMO_PASSWORD)
 
 
+def test_somebody_of_each_role_is_there_to_log_in_as(database):
+    result = database.test_cli_runner().invoke(args=["seed", "--users", "5", "--products", "0", "--orders", "0"])
+    assert "Log in with POST /api/v1/auth/login, as customer, manager, admin." in result.output
+    client = stranger(database)
+    for name in ("customer", "manager", "admin"):
+        tokens = client.post(f"{AUTH}/login", json={"username": name, "password": DEMO_PASSWORD}).json
+        me = client.get(f"{AUTH}/me", headers=bearing(tokens["access_token"])).json
+        assert (me["username"], me["roles"]) == (name, [name])
+
+
+def test_a_second_run_makes_no_second_admin(database, session):
+    for _ in range(2):
+        result = database.test_cli_runner().invoke(args=["seed", "--users", "2", "--products", "0", "--orders", "0"])
+        assert result.exit_code == 0, result.output
+    assert session.scalar(select(func.count()).where(User.username == "admin")) == 1
+
+
 def test_in_production_nobody_gets_a_password_that_everybody_knows(database, session, monkeypatch):
     monkeypatch.setattr(type(database.extensions["settings"]), "is_production", True)
     output = seed(database, "--users", "3", "--products", "0", "--orders", "0").stdout
@@ -194,7 +212,8 @@ def test_names_that_people_have_chosen_are_left_to_them(session, fresh, monkeypa
     UserFactory(id=1000, username="ADA.lovelace.2")
     UserFactory(id=1001, email="Ada.Lovelace.3@example.com")
     ProductFactory(id=1000, sku="kit-000001")
-    seed_demo(session, 3, 2, 0)
+    # Without a password there are no users to log in as, whose names are easy.
+    seed_demo(session, 3, 2, 0, options=Options(password=None))
     made = User.id < 1000
     usernames = ["ada.lovelace.1", "ada.lovelace.4", "ada.lovelace.5"]
     assert session.scalars(select(User.username).where(made).order_by(User.id)).all() == usernames

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=tuple[Any, ...])
 
 DEMO_PASSWORD: Final = "demo-password"  # noqa: S105 - meant to be known
+DEMO_NAMES: Final = ("customer", "manager", "admin")
+"""Users that are easy to remember, each with the role of this name; only made where there is a password."""
 BATCH: Final = 5_000
 # Users and products that the orders of a batch are made of: runs of neighbours, from that many random places.
 _SAMPLE: Final = 2_000
@@ -98,13 +100,14 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Seeded:
-    """What has been added, and the seed that it was made from."""
+    """What has been added, the seed that it was made from, and who is among the users to log in as."""
 
     users: int
     products: int
     orders: int
     order_items: int
     seed: int
+    logins: tuple[str, ...] = ()
 
 
 def seed_demo(
@@ -144,7 +147,7 @@ def seed_demo(
             items += filler.add_orders(batch, orders)
             advance(len(batch))
     filler.analyze()
-    return Seeded(users, products, orders, items, seed)
+    return Seeded(users, products, orders, items, seed, filler.logins)
 
 
 def _batches(count: int) -> Iterator[range]:
@@ -160,6 +163,8 @@ class Filler:
         self.session = session
         self._password = options.password
         self._password_hash: str | None = None
+        self.logins: tuple[str, ...] = ()
+        """Those of `DEMO_NAMES` that have been made."""
         with transaction(session):
             last = tuple(session.execute(_LAST_KEYS).one())
         until = options.until or datetime.now(UTC).replace(microsecond=0)
@@ -187,9 +192,21 @@ class Filler:
             made = self._distinct(
                 "users", count, lambda key: self._maker.user(key, self._password_hash, roles), _TAKEN_USERNAMES
             )
+            if self._password and not self.logins:
+                self._name_some(made, roles)
             self._copy("users", rows.USERS, [user for user, _, _ in made])
             self._copy("profiles", rows.PROFILES, [profile for _, profile, _ in made])
             self._copy("user_roles", rows.USER_ROLES, [role for _, _, role in made])
+
+    def _name_some(self, made: list[tuple[Row, Row, Row]], roles: Mapping[str, int]) -> None:
+        """Let the last of these users bear the `DEMO_NAMES` that nobody has, and hold the roles of these names."""
+        taken = set(self.session.scalars(_TAKEN_USERNAMES, {"names": [*DEMO_NAMES]}))
+        free = [name for name in DEMO_NAMES if name not in taken][-len(made) :]
+        for place, name in enumerate(reversed(free), 1):
+            (key, _, _, password_hash, _, *times), profile, (_, _, created) = made[-place]
+            user = (key, name, f"{name}@example.com", password_hash, True, *times)
+            made[-place] = (user, profile, (key, roles[name], created))
+        self.logins = tuple(free)
 
     def add_products(self, count: int) -> None:
         """Add products with their tags."""

@@ -16,74 +16,14 @@ DISTINCT_MIN = 5
 _NAME_MIN = 4
 """Characters of a name that a password must not contain; a shorter one may well be part of a word."""
 # The words that the commonest passwords are made of, whatever digits and signs are put around and between them.
-_COMMON = frozenset(
-    [
-        "abcdef",
-        "administrator",
-        "admin",
-        "adminadmin",
-        "baseball",
-        "batman",
-        "changeme",
-        "charlie",
-        "computer",
-        "default",
-        "dragon",
-        "flower",
-        "football",
-        "freedom",
-        "guest",
-        "hello",
-        "iloveyou",
-        "jesus",
-        "killer",
-        "letmein",
-        "letmeinplease",
-        "liverpool",
-        "login",
-        "master",
-        "michael",
-        "monkey",
-        "mustang",
-        "mypassword",
-        "ninja",
-        "pass",
-        "passpass",
-        "passwd",
-        "password",
-        "passwordpassword",
-        "passwort",
-        "pokemon",
-        "princess",
-        "qazwsx",
-        "qazwsxedc",
-        "qwert",
-        "qwerty",
-        "qwertyqwerty",
-        "qwertyuiop",
-        "qwertyuiopasdfghjkl",
-        "root",
-        "rootroot",
-        "secret",
-        "security",
-        "shadow",
-        "soccer",
-        "starwars",
-        "sunshine",
-        "superman",
-        "system",
-        "temporary",
-        "test",
-        "testtest",
-        "thisisapassword",
-        "trustno",
-        "user",
-        "username",
-        "welcome",
-        "welcometo",
-        "whatever",
-    ]
-)
+_COMMON_WORDS = """
+abcdef admin adminadmin administrator baseball batman changeme charlie computer default dragon flower football
+freedom guest hello iloveyou jesus killer letmein letmeinplease liverpool login master michael monkey mustang
+mypassword ninja pass passpass passwd password passwordpassword passwort pokemon princess qazwsx qazwsxedc qwert
+qwerty qwertyqwerty qwertyuiop qwertyuiopasdfghjkl root rootroot secret security shadow soccer starwars sunshine
+superman system temporary test testtest thisisapassword trustno user username welcome welcometo whatever
+"""
+_COMMON = frozenset(_COMMON_WORDS.split())
 _LOOKALIKES = str.maketrans("013457@$!", "oieastasi")
 _RUNS = (
     "01234567890123456789",

@@ -19,6 +19,8 @@ from api.core.database.types import UTCDateTime, column
 from api.extensions import db
 
 USER_AGENT_LENGTH = 200
+ADDRESS_LENGTH = 45
+"""Of an IPv6 address at its longest."""
 HOLDERS = Holders(
     "users",
     "roles",
@@ -40,7 +42,7 @@ class AuthSession(CredentialMixin, db.Model):
     user_id: Mapped[int] = column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     last_used_at: Mapped[datetime] = column(UTCDateTime, server_default=func.now())
     user_agent: Mapped[str | None] = column(String(USER_AGENT_LENGTH))
-    address: Mapped[str | None] = column(String(45))
+    address: Mapped[str | None] = column(String(ADDRESS_LENGTH))
 
 
 class RefreshToken(db.Model):

@@ -19,6 +19,7 @@ from api.core.http.bearer import SESSION, TOKENS, token_authenticator
 from api.core.http.documented import errors
 from api.core.http.endpoints import EndpointBlueprint
 from api.core.http.permissions import requires
+from api.core.http.rate_limits import network_of
 from api.core.http.responses import no_content
 from api.extensions import db
 from api.resources.auth.schemas import (
@@ -215,7 +216,8 @@ def _accounts() -> Accounts:
 
 
 def _client() -> Client:
-    return Client(request.remote_addr, request.user_agent.string)
+    address = request.remote_addr or ""
+    return Client(address, network_of(address), request.user_agent.string)
 
 
 def _user_id() -> int:

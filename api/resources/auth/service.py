@@ -12,7 +12,6 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
-from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, insert, select, text, update
@@ -25,7 +24,7 @@ from api.core.database.context import acting_as_service
 from api.core.database.credentials import KEPT
 from api.core.database.mixins import now
 from api.core.errors import ConflictError, UnauthorizedError, invalid_field
-from api.resources.auth.models import USER_AGENT_LENGTH, AuthSession, RefreshToken
+from api.resources.auth.models import ADDRESS_LENGTH, USER_AGENT_LENGTH, AuthSession, RefreshToken
 from api.resources.users.models import User
 from api.resources.users.service import UserService, check_password, roles_of
 
@@ -57,21 +56,11 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Where a request comes from, as it says."""
+    """Where a request comes from, as it says; `network` is what is counted as one address."""
 
     address: str | None
-    user_agent: str | None
-
-    @property
-    def network(self) -> str:
-        """What is counted as one address: of IPv6, the /64 that one customer has."""
-        try:
-            address = ip_address(self.address or "")
-        except ValueError:
-            return ""
-        if isinstance(address, IPv6Address):
-            return str(address.ipv4_mapped or int(address) >> 64)
-        return str(address)
+    network: str
+    user_agent: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +225,8 @@ class Accounts:
         begun = AuthSession(
             user_id=user_id,
             expires_at=now() + timedelta(seconds=self._rules.session_ttl),
-            user_agent=(client.user_agent or "")[:USER_AGENT_LENGTH] or None,
-            address=client.address,
+            user_agent=client.user_agent[:USER_AGENT_LENGTH] or None,
+            address=(client.address or "")[:ADDRESS_LENGTH] or None,
         )
         session.add(begun)
         session.flush()

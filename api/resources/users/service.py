@@ -17,7 +17,7 @@ from api.resources.users.models import Profile, User, user_roles
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import Connection, Row, ScalarSelect
+    from sqlalchemy import Connection, Row, ScalarSelect, Select
     from sqlalchemy.orm import Session
 
 
@@ -82,11 +82,7 @@ def check_password(data: Mapping[str, Any], *names: str | None, field: str = "pa
 
 def roles_of(session: Session, user_id: int, *, lock: bool = False) -> frozenset[str]:
     """Names of the roles that the user holds; with `lock`, none of them is taken away before the transaction ends."""
-    statement = (
-        select(Role.name)
-        .join(user_roles, user_roles.c.role_id == Role.id)
-        .where(user_roles.c.user_id == user_id, Role.deleted_at.is_(None))
-    )
+    statement = _held_roles(user_id)
     if lock:
         statement = statement.with_for_update(read=True, of=(Role.__table__, user_roles))
     return frozenset(session.scalars(statement))
@@ -94,13 +90,16 @@ def roles_of(session: Session, user_id: int, *, lock: bool = False) -> frozenset
 
 def role_names(user_id: Any) -> ScalarSelect[Any]:
     """SQL: an array of the names of the roles that the user with this key holds."""
-    held = (
-        select(Role.name)
+    return select(func.array(_held_roles(user_id).order_by(Role.name).scalar_subquery())).scalar_subquery()
+
+
+def _held_roles(user_id: Any) -> Select[tuple[str]]:
+    """Names in lower case: there are no two roles whose names differ in nothing else."""
+    return (
+        select(func.lower(Role.name))
         .join(user_roles, user_roles.c.role_id == Role.id)
         .where(user_roles.c.user_id == user_id, Role.deleted_at.is_(None))
-        .order_by(Role.name)
     )
-    return select(func.array(held.scalar_subquery())).scalar_subquery()
 
 
 def account(connection: Connection, user_id: int) -> Row[Any] | None:

@@ -420,7 +420,9 @@ def test_an_answer_without_a_body_or_a_stream_is_answered_the_same_again(client_
 
 def test_every_post_documents_the_header_its_errors_and_the_replay(client):
     paths = client.get("/openapi.json").json["paths"]
-    posts = [item["post"] for path, item in paths.items() if path.startswith(API_PREFIX) and "post" in item]
+    # What is below /auth answers with secrets, which are not stored.
+    kept = [path for path in paths if path.startswith(API_PREFIX) and not path.startswith(f"{API_PREFIX}/auth/")]
+    posts = [paths[path]["post"] for path in kept if "post" in paths[path]]
     assert len(posts) >= 2 * len(CASES)
     for post in posts:
         (parameter,) = (item for item in post["parameters"] if item["name"] == "Idempotency-Key")

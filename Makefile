@@ -27,8 +27,15 @@ export msg
 SCRATCH := DATABASE_URL= INSTANCE_PATH=instance/check
 OFFLINE := DATABASE_URL=postgresql://nobody@127.0.0.1:1/none
 
+# The stack of docs/DEPLOYMENT.md.
+PRODUCTION := docker compose --env-file .env --env-file .env.local -f docker-compose.yml -f docker-compose.prod.yml
+# In a container where the machine has no Python.
+GENERATE_SECRETS = $(if $(PYTHON),$(PYTHON),docker run --rm --user $$(id -u):$$(id -g) -v "$(CURDIR)":/app -w /app \
+	python:3.13-slim python) scripts/generate_secrets.py
+
 .DEFAULT_GOAL := help
-.PHONY: help run test test-docker fuzz check lint format-check types imports squawk migration-check format \
+.PHONY: help run up down test test-docker fuzz check lint format-check types imports squawk migration-check audit \
+	secret-scan format \
 	migration migrate migrate-downgrade migrate-history migrate-current shell seed clean
 
 help: # lists the targets
@@ -38,6 +45,13 @@ help: # lists the targets
 
 run: $(VENV)/.runtime ## run the API with its database; Ctrl-C ends both
 	@SUPERVISOR_PID=$$PPID; export SUPERVISOR_PID; exec $(FLASK) serve
+
+up: ## the stack in Docker as in production, with random secrets of its own in .env.local
+	@$(GENERATE_SECRETS)
+	@$(PRODUCTION) up --detach --build --wait $(args)
+
+down: ## stop what `make up` has started; the data stays
+	@$(PRODUCTION) down $(args)
 
 shell: $(VENV)/.runtime ## a Python shell with the models and `db` at hand
 	@$(FLASK) shell
@@ -76,7 +90,7 @@ fuzz: $(VENV)/.dev ## fuzz the API for long: FUZZ_EXAMPLES=1000
 
 ##@ Check
 
-check: lint format-check types imports squawk migration-check ## all of the following
+check: lint format-check types imports squawk migration-check secret-scan audit ## all of the following
 	@echo "All checks passed."
 
 lint: $(VENV)/.dev ## ruff's rules
@@ -103,6 +117,12 @@ migration-check: $(VENV)/.dev ## models without a migration
 	@rm -rf instance/check
 	@$(SCRATCH) $(FLASK) db upgrade
 	@$(SCRATCH) $(FLASK) db check
+
+secret-scan: $(VENV)/.dev ## secrets in what git tracks
+	@$(VENV)/bin/python scripts/secret_scan.py
+
+audit: $(VENV)/.dev ## known vulnerabilities in what is pinned; says so when it cannot be asked
+	@$(VENV)/bin/python scripts/audit_dependencies.py
 
 format: $(VENV)/.dev ## format the code and mend what ruff can
 	@$(RUN) ruff check --fix-only --quiet .

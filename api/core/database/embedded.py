@@ -330,6 +330,9 @@ class EmbeddedPostgres:
         settings = {
             "timezone": "UTC",
             "log_timezone": "UTC",
+            # Not what was in a statement that failed, nor in the row: either may be a secret.
+            "log_min_error_statement": "panic",
+            "log_error_verbosity": "terse",
             **self._settings,
             "listen_addresses": HOST,
             "port": str(port),

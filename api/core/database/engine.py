@@ -29,7 +29,8 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         "pool_timeout": settings.pool_timeout,
         "pool_use_lifo": True,
         "echo": settings.sql_echo,
-        "hide_parameters": not settings.sql_echo,
+        # Also from the echo: hashes and tokens are values as any other.
+        "hide_parameters": True,
         # NaN and Infinity are no JSON; PostgreSQL would refuse them with a message about syntax.
         "json_serializer": partial(json.dumps, allow_nan=False, ensure_ascii=False, separators=(",", ":")),
         "json_deserializer": json_text.stored,

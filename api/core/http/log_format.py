@@ -7,12 +7,12 @@ import logging
 import re
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
-from urllib.parse import quote
 
 import orjson
 import structlog
-from sqlalchemy.engine import make_url
 from structlog.stdlib import ProcessorFormatter
+
+from api.core.http.redaction import Redaction, hide_fields
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
@@ -22,18 +22,6 @@ if TYPE_CHECKING:
 REQUEST_LOGGER = "api.request"
 """Name of the logger that writes one line per request."""
 
-_PASSWORD_IN_URL = re.compile(r"""(://[^\s:/@"']*:)[^\s"']+@""")
-# Quotes may be escaped, for a JSON line is searched as a whole; they stay, so that it remains JSON.
-_PASSWORD_BY_NAME = re.compile(
-    r"""(?i)(password\w*(?:\\*["'])?\s*[=:]\s*)(?:(?P<quote>\\*["']).*?(?P=quote)|[^\s,;&"'\\)}]+)"""
-)
-# What PostgreSQL quotes from the row that it refused.
-_ROW_VALUES = (
-    (re.compile(r"(Failing row contains \().*"), r"\1***)"),
-    (re.compile(r"(Key \(.+?\)=\().*(?=\))"), r"\1***"),
-    (re.compile(r"(LINE \d+: ).*"), r"\1***"),
-)
-_SHORTEST_LITERAL_SECRET = 12
 _CONTROL_CHARACTER = re.compile(r"[^\x20-\x7e\n\t\u00a1-\U0010ffff]|[\u2028\u2029]")
 
 
@@ -45,7 +33,7 @@ def configure_logging(settings: Settings) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        _hide_row_values,
+        hide_fields,
     ]
     if not settings.json_logs:
         shared += [_request_as_sentence, _escape_control_characters]
@@ -124,7 +112,7 @@ class _Rendering:
     """The last processor: an event to its line, with no secret in it."""
 
     def __init__(self, settings: Settings) -> None:
-        self._secrets = _literal_secrets(settings)
+        self._redact = Redaction(settings)
         self._render: Any = _as_json
         if not settings.json_logs:
             # The plain formatter: the default one prints local variables, and with them passwords.
@@ -134,25 +122,7 @@ class _Rendering:
 
     def __call__(self, logger: Any, name: str, event: EventDict) -> str:
         line: str = self._render(logger, name, event)
-        for secret in self._secrets:
-            line = line.replace(secret, "***")
-        if "://" in line:
-            line = _PASSWORD_IN_URL.sub(r"\1***@", line)
-        if "assword" in line or "ASSWORD" in line:
-            line = _PASSWORD_BY_NAME.sub(_mask, line)
-        return line
-
-
-def _mask(found: re.Match[str]) -> str:
-    quotation = found["quote"] or ""
-    return f"{found[1]}{quotation}***{quotation}"
-
-
-def _literal_secrets(settings: Settings) -> list[str]:
-    """What never stands in a line, whatever surrounds it. A short password is left out: it may be part of any word."""
-    secrets = [settings.secret_key, make_url(settings.database_url).password if settings.database_url else None]
-    long = [secret for secret in secrets if secret and len(secret) >= _SHORTEST_LITERAL_SECRET]
-    return sorted({form for secret in long for form in (secret, quote(secret, safe=""), json.dumps(secret)[1:-1])})
+        return self._redact(line)
 
 
 def _as_json(_logger: Any, _name: str, event: EventDict) -> str:
@@ -161,15 +131,6 @@ def _as_json(_logger: Any, _name: str, event: EventDict) -> str:
     except TypeError:
         # Lone surrogates, integers above 64 bits, keys that are no strings: slower, but never a lost line.
         return json.dumps({str(key): value for key, value in event.items()}, default=str)
-
-
-def _hide_row_values(_logger: Any, _name: str, event: EventDict) -> EventDict:
-    traceback = event.get("exception")
-    if isinstance(traceback, str):
-        for pattern, replacement in _ROW_VALUES:
-            traceback = pattern.sub(replacement, traceback)
-        event["exception"] = traceback
-    return event
 
 
 def _request_as_sentence(_logger: Any, _name: str, event: EventDict) -> EventDict:

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from dotenv import dotenv_values
@@ -21,6 +21,8 @@ from api.core.rates.quota import Quota
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+T = TypeVar("T")
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 DEVELOPMENT_SECRETS = frozenset({"development-only-secret-key", "postgres", "admin"})
@@ -253,10 +255,9 @@ def _quota(text: str) -> None:
 
 
 def _read_accounts(env: Env) -> dict[str, Any]:
-    positive = validate.Range(min=1)
-    seconds = validate.Range(min=1, max=2**31 - 1)
+    positive, seconds = validate.Range(min=1), validate.Range(1, 2**31 - 1)
     return {
-        "auth_keys": _auth_keys(env.str("AUTH_KEYS", "")),
+        "auth_keys": _parsed(env, "AUTH_KEYS", parse_keys),
         "access_token_ttl": env.int("ACCESS_TOKEN_TTL", Settings.access_token_ttl, validate=validate.Range(1, 86_400)),
         "session_ttl": env.int("SESSION_TTL", Settings.session_ttl, validate=seconds),
         "registration_open": env.bool("REGISTRATION_OPEN", Settings.registration_open),
@@ -272,7 +273,6 @@ def _read_accounts(env: Env) -> dict[str, Any]:
         ),
         "api_keys_max": env.int("API_KEYS_MAX", Settings.api_keys_max, validate=positive),
         "password_passes": env.int("PASSWORD_PASSES", Settings.password_passes, validate=validate.Range(1, 100)),
-        # argon2 wants 8 KiB for each thread.
         "password_memory_kib": env.int(
             "PASSWORD_MEMORY_KIB", Settings.password_memory_kib, validate=validate.Range(512, 2**22)
         ),
@@ -283,19 +283,12 @@ def _read_accounts(env: Env) -> dict[str, Any]:
     }
 
 
-def _auth_keys(value: str) -> dict[str, str]:
-    try:
-        return parse_keys(value)
-    except ValueError as error:
-        raise ConfigurationError(f"AUTH_KEYS is not valid: {error}; such as AUTH_KEYS=2026-11:secret") from None
-
-
 def _read_walls(env: Env) -> dict[str, Any]:
     """What stands between the service and whoever reaches its port."""
     seconds = validate.Range(min=0)
     return {
-        "allowed_hosts": _names(env, "ALLOWED_HOSTS", parse_hosts),
-        "cors_origins": _names(env, "CORS_ORIGINS", parse_origins),
+        "allowed_hosts": _parsed(env, "ALLOWED_HOSTS", parse_hosts),
+        "cors_origins": _parsed(env, "CORS_ORIGINS", parse_origins),
         "cors_credentials": env.bool("CORS_CREDENTIALS", Settings.cors_credentials),
         "cors_max_age": env.int("CORS_MAX_AGE", Settings.cors_max_age, validate=seconds),
         "hsts_max_age": env.int("HSTS_MAX_AGE", Settings.hsts_max_age, validate=seconds),
@@ -303,7 +296,7 @@ def _read_walls(env: Env) -> dict[str, Any]:
     }
 
 
-def _names(env: Env, variable: str, parse: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:
+def _parsed(env: Env, variable: str, parse: Callable[[str], T]) -> T:
     try:
         return parse(env.str(variable, ""))
     except ValueError as error:

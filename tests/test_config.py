@@ -396,3 +396,14 @@ def test_production_refuses_a_development_password_of_a_named_database():
 
 def test_settings_never_show_the_password_of_a_named_database():
     assert "s3cret" not in repr(settings_with(DATABASE_URL_REPORTING=URL))
+
+
+@pytest.mark.parametrize(
+    "keys", ["only-a-secret-of-more-than-32-characters", f"a:{SECRET},b:too-short", f"a:{SECRET},a:{SECRET}"]
+)
+def test_keys_of_tokens_that_are_none_stop_the_start_and_are_not_repeated(monkeypatch, keys):
+    monkeypatch.setenv("AUTH_KEYS", keys)
+    with pytest.raises(ConfigurationError, match="AUTH_KEYS") as caught:
+        Settings.from_env()
+    for secret in (SECRET, "too-short", "only-a-secret"):
+        assert secret not in caught.value.message

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from threading import Barrier
 
 import pytest
 from sqlalchemy import func, select, text, update
 
 from api.core.access.passwords import Cost, Passwords
+from api.core.database.retention import purgers
 from api.core.http.bearer import TOKENS
 from api.extensions import db
-from api.resources.auth.models import AuthSession, RefreshToken
+from api.resources.auth.models import APIKey, AuthSession, RefreshToken
 from api.resources.auth.service import digest_of
 from api.resources.users.models import User
 from tests.accounts import AUTH, PASSWORD, bearing, log_in, somebody, stranger, try_login
-from tests.factories import RoleFactory
+from tests.factories import APIKeyFactory, RoleFactory
 
 NEW = {"username": "lovelace", "email": "ada@example.com", "password": PASSWORD}
 
@@ -38,6 +40,11 @@ def refresh(client, token):
 def scalar(statement):
     with db.engine.connect() as connection:
         return connection.scalar(statement)
+
+
+def all_of(column):
+    with db.engine.connect() as connection:
+        return connection.scalars(select(column).order_by(column)).all()
 
 
 def reason():
@@ -190,6 +197,15 @@ def test_a_refresh_token_that_is_used_again_ends_the_whole_family(nobody, user):
     assert refresh(nobody, other["refresh_token"]).status_code == 200
 
 
+def test_whoever_runs_the_service_is_told_once_and_without_the_token(nobody, user, caplog):
+    token = log_in(nobody, user)["refresh_token"]
+    for _ in range(3):
+        refresh(nobody, token)
+    told = [record.getMessage() for record in caplog.records if "second time" in record.getMessage()]
+    assert len(told) == 1
+    assert token not in caplog.text
+
+
 def test_one_used_again_long_after_ends_it_too(nobody, user):
     first = log_in(nobody, user)
     token = first["refresh_token"]
@@ -248,3 +264,25 @@ def test_an_access_token_is_refused_as_soon_as_its_session_has_ended(nobody, use
         answer = nobody.get(path, headers=headers)
         assert answer.status_code == 401, path
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+# -- in the end
+
+
+def test_sessions_and_keys_that_have_been_over_for_long_are_purged(nobody, user):
+    for _ in range(3):
+        log_in(nobody, user)
+    for _ in range(2):
+        APIKeyFactory(user_id=user.id)
+    first, second, _ = all_of(AuthSession.id)
+    with db.engine.begin() as connection:
+        long_ago = func.now() - timedelta(days=91)
+        connection.execute(update(AuthSession).where(AuthSession.id == first).values(revoked_at=long_ago))
+        connection.execute(update(AuthSession).where(AuthSession.id == second).values(revoked_at=func.now()))
+        connection.execute(update(APIKey).where(APIKey.id == all_of(APIKey.id)[0]).values(expires_at=long_ago))
+    removed = {}
+    for name in ("auth_sessions", "api_keys"):
+        removed[name] = sum(batch.removed for batch in purgers()[name](db.session(), timedelta(days=90), dry_run=False))
+    assert removed == {"auth_sessions": 1, "api_keys": 1}
+    assert first not in all_of(AuthSession.id)
+    assert len(all_of(RefreshToken.hash)) == 2

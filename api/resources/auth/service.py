@@ -6,6 +6,7 @@ its successor has: nobody can tell who is who, so the session ends (RFC 9700, se
 
 from __future__ import annotations
 
+import logging
 import secrets
 import unicodedata
 import uuid
@@ -39,6 +40,7 @@ WRONG = "The name or the password is wrong."
 NOT_REFRESHED = "The refresh token is not valid any more; log in again."
 TAKEN = "This username or e-mail address is taken."
 SHOWN_MAX = 100
+_logger = logging.getLogger(__name__)
 _TOKEN_BYTES = 32
 _KEEP = text("SELECT set_config(:name, :kept, true)")
 
@@ -308,7 +310,8 @@ def _end(session: Session, conditions: Sequence[Any], reason: str) -> int:
 def _end_stolen(session: Session, digest: bytes) -> None:
     """End the session of a token that has been used before; a token that never was one is of no session."""
     stolen = select(RefreshToken.session_id).where(RefreshToken.hash == digest)
-    _end(session, [AuthSession.id.in_(stolen), AuthSession.revoked_at.is_(None)], "refresh token reused")
+    if _end(session, [AuthSession.id.in_(stolen), AuthSession.revoked_at.is_(None)], "refresh token reused"):
+        _logger.warning("A refresh token was used a second time; its session has ended")
 
 
 def _folded(name: str) -> str:

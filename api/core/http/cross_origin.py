@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 REQUEST_HEADERS = (
-    "Authorization, Content-Type, Content-Encoding, If-Match, If-None-Match, Idempotency-Key, X-API-Key, X-Request-ID"
+    "Authorization, Content-Type, Content-Encoding, If-Match, If-None-Match, Idempotency-Key, X-Request-ID"
 )
 """What a page may send; `*` would not include Authorization."""
 

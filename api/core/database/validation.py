@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -24,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.attributes import instance_state
 
+from api.core.database.text_rules import Readable
 from api.core.database.types import CHECK_DETAIL, VALIDATORS, JSONDocument
 from api.core.errors import InvalidError, Violation, pointer_to
 from api.core.json_text import unwritable
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _UNREADABLE_NUMBER = "This stored number is too long to be written again; send another one."
 _VALIDATED: WeakKeyDictionary[Mapper[Any], list[tuple[str, Column[Any]]]] = WeakKeyDictionary()
 
@@ -117,6 +120,8 @@ def _text_messages(column: Column[Any], value: str) -> Iterator[str]:
         yield f"Longer than maximum length {length}."
     if "\x00" in value:
         yield "Must not contain the NUL character."
+    if not value.isascii() and _SURROGATE.search(value):
+        yield "Must not contain a lone surrogate."
 
 
 def flat_messages(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], str]]:
@@ -190,7 +195,16 @@ def _one_of(validator: validate.OneOf, column: Column[Any]) -> ColumnElement[boo
     return column.in_(list(validator.choices))
 
 
+@as_sql.register
+def _readable(validator: Readable, column: Column[Any]) -> ColumnElement[bool] | None:
+    shown, hidden = validator.sql_patterns
+    matches = column.op("~")(literal_column(f"'{shown}'"))
+    return matches if hidden is None else and_(matches, column.op("!~")(literal_column(f"'{hidden}'")))
+
+
 def _describe(validator: Any) -> str:
+    if isinstance(validator, Readable):
+        return validator.message
     if isinstance(validator, validate.OneOf):
         return f"Must be one of: {', '.join(map(str, validator.choices))}."
     if isinstance(validator, validate.Range):

@@ -11,6 +11,7 @@ from marshmallow import fields as ma_fields
 from marshmallow import validate
 
 from api.core.database.json_schema import JSONSchema
+from api.core.database.text_rules import Readable
 from api.core.http import fields
 from api.core.http.bulk_schema import JudgedItem
 from api.core.http.error_handlers import PROBLEM_TYPE
@@ -154,9 +155,11 @@ def _judged_item(converter: Any, field: ma_fields.Field[Any], **_: Any) -> dict[
 def _string_rules(_converter: Any, field: ma_fields.Field[Any], **_: Any) -> dict[str, Any]:
     if isinstance(field, fields.Money):
         return {"pattern": field.pattern, "example": "19.90"} | _example(field)
+    readable = next((rule for rule in field.validators if isinstance(rule, Readable)), None)
+    pattern = {} if readable is None else {"pattern": readable.pattern}
     if any(isinstance(rule, validate.Email) for rule in field.validators):
-        return {"format": "email"}
-    return {}
+        return {"format": "email"} | pattern
+    return pattern
 
 
 def _document_rules(_converter: Any, field: ma_fields.Field[Any], **_: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from api.core.database import credentials
 from api.core.database.credentials import CredentialMixin, Holders
 from api.core.database.mixins import now
 from api.core.database.retention import Purged, delete_in_batches, purger
+from api.core.database.text_rules import Label
 from api.core.database.types import UTCDateTime, column
 from api.extensions import db
 
@@ -64,7 +65,7 @@ class APIKey(CredentialMixin, db.Model):
     __tablename__ = "api_keys"
 
     user_id: Mapped[int] = column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
-    name: Mapped[str] = column(String(80), validators=[Length(min=1)])
+    name: Mapped[str] = column(String(80), validators=[Length(min=1), Label()])
     prefix: Mapped[str] = column(String(16))
     hash: Mapped[bytes] = column(LargeBinary, unique=True, comment="SHA-256")
     scopes: Mapped[list[str]] = column(ARRAY(Text))

@@ -13,6 +13,7 @@ from api.core.database.indexes import unique_among_live
 from api.core.database.mixins import SoftDeleteMixin, VersionMixin
 from api.core.database.model import IntIDModel
 from api.core.database.search import Search
+from api.core.database.text_rules import Label
 from api.core.database.types import column
 from api.extensions import db
 
@@ -27,7 +28,7 @@ class Category(IntIDModel, SoftDeleteMixin, VersionMixin, HistoryMixin, db.Model
     __search__ = Search("name", "description")
     __cascades__ = ("products",)
 
-    name: Mapped[str] = column(String(100), validators=[Length(min=1)])
+    name: Mapped[str] = column(String(100), validators=[Length(min=1), Label()])
     description: Mapped[str | None] = column(Text, validators=[Length(max=10_000)])
 
     products: Mapped[list[Product]] = relationship(

@@ -14,6 +14,7 @@ from api.core.database.indexes import unique_among_live
 from api.core.database.mixins import SoftDeleteMixin, VersionMixin
 from api.core.database.model import IntIDModel
 from api.core.database.search import Search
+from api.core.database.text_rules import Identifier, Readable
 from api.core.database.types import JSONDocument, Money, UTCDateTime, column
 from api.extensions import db
 
@@ -45,8 +46,8 @@ class Product(IntIDModel, SoftDeleteMixin, VersionMixin, HistoryMixin, db.Model)
         ),
     )
 
-    sku: Mapped[str] = column(String(64), validators=[Length(min=1)])
-    name: Mapped[str] = column(String(200), validators=[Length(min=1)])
+    sku: Mapped[str] = column(String(64), validators=[Length(min=1), Identifier()])
+    name: Mapped[str] = column(String(200), validators=[Length(min=1), Readable()])
     description: Mapped[str | None] = column(Text, validators=[Length(max=10_000)])
     price: Mapped[Decimal] = column(Money, validators=[Range(min=Decimal(0))])
     stock_quantity: Mapped[int] = column(Integer, default=0, server_default=text("0"), validators=[Range(min=0)])

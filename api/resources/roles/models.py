@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, relationship
 from api.core.database.indexes import unique_among_live
 from api.core.database.mixins import SoftDeleteMixin, VersionMixin
 from api.core.database.model import IntIDModel
+from api.core.database.text_rules import Identifier
 from api.core.database.types import column
 from api.extensions import db
 
@@ -23,7 +24,7 @@ class Role(IntIDModel, SoftDeleteMixin, VersionMixin, db.Model):
 
     __tablename__ = "roles"
 
-    name: Mapped[str] = column(String(50), validators=[Length(min=1)])
+    name: Mapped[str] = column(String(50), validators=[Length(min=1), Identifier()])
     description: Mapped[str | None] = column(String(500))
 
     users: Mapped[list[User]] = relationship("User", secondary="user_roles", back_populates="roles", order_by="User.id")

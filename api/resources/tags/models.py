@@ -12,6 +12,7 @@ from api.core.database.indexes import unique_among_live
 from api.core.database.mixins import SoftDeleteMixin, VersionMixin
 from api.core.database.model import IntIDModel
 from api.core.database.search import Search
+from api.core.database.text_rules import Label
 from api.core.database.types import column
 from api.extensions import db
 
@@ -25,7 +26,7 @@ class Tag(IntIDModel, SoftDeleteMixin, VersionMixin, db.Model):
     __tablename__ = "tags"
     __search__ = Search("name")
 
-    name: Mapped[str] = column(String(50), validators=[Length(min=1)])
+    name: Mapped[str] = column(String(50), validators=[Length(min=1), Label()])
 
     products: Mapped[list[Product]] = relationship(
         "Product", secondary="product_tags", back_populates="tags", order_by="Product.id"

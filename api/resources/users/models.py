@@ -13,6 +13,7 @@ from api.core.database.indexes import unique_among_live
 from api.core.database.mixins import SoftDeleteMixin, VersionMixin
 from api.core.database.model import IntIDModel
 from api.core.database.search import Search
+from api.core.database.text_rules import Identifier
 from api.core.database.types import UTCDateTime, column
 from api.extensions import db
 
@@ -40,8 +41,8 @@ class User(IntIDModel, SoftDeleteMixin, VersionMixin, HistoryMixin, db.Model):
         Index("ix_users_created_at", "created_at"),
     )
 
-    username: Mapped[str] = column(String(80), validators=[Length(min=3)])
-    email: Mapped[str] = column(String(120), validators=[Email()])
+    username: Mapped[str] = column(String(80), validators=[Length(min=3), Identifier()])
+    email: Mapped[str] = column(String(120), validators=[Email(), Identifier()])
     password_hash: Mapped[str | None] = column(String(255))
     is_active: Mapped[bool] = column(Boolean, default=True, server_default=true())
 

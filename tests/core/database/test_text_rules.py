@@ -102,8 +102,8 @@ def test_postgresql_says_the_same_of_every_character(session):
     for rule in RULES:
         condition = as_sql(rule, column("v")).compile(dialect=postgresql.dialect())
         found = session.execute(
-            text(f"SELECT v FROM unnest(CAST(:values AS text[])) AS v WHERE {condition}"),
-            {"values": values},  # noqa: S608
+            text(f"SELECT v FROM unnest(CAST(:values AS text[])) AS v WHERE {condition}"),  # noqa: S608
+            {"values": values},
         )
         assert {*found.scalars()} == {value for value in values if accepts(rule, value)}
 

@@ -19,6 +19,9 @@ PG_BIN ?=
 WORKERS ?= 2
 # How many requests the long run of the fuzzer makes for each operation.
 FUZZ_EXAMPLES ?= 1000
+# How many payloads the long run of the attacks sends, and which ones.
+ATTACK_INPUTS ?= 50000
+ATTACK_SEED ?= 4
 
 # In recipes as "$$msg", so that no character of it means anything to the shell.
 export msg
@@ -34,7 +37,7 @@ GENERATE_SECRETS = $(if $(PYTHON),$(PYTHON),docker run --rm --user $$(id -u):$$(
 	python:3.13-slim python) scripts/generate_secrets.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test test-docker fuzz check lint format-check types imports squawk migration-check audit \
+.PHONY: help run up down test test-docker fuzz attack check lint format-check types imports squawk migration-check audit \
 	secret-scan format \
 	migration migrate migrate-downgrade migrate-history migrate-current shell seed clean
 
@@ -87,6 +90,9 @@ test-docker: $(VENV)/.dev ## run the tests of the Docker images and the compose 
 
 fuzz: $(VENV)/.dev ## fuzz the API for long: FUZZ_EXAMPLES=1000
 	@FUZZ_EXAMPLES="$(FUZZ_EXAMPLES)" TEST_PG_BIN="$(PG_BIN)" $(RUN) pytest tests/fuzz $(args)
+
+attack: $(VENV)/.dev ## attack the API for long: ATTACK_INPUTS=50000 ATTACK_SEED=4
+	@ATTACK_INPUTS="$(ATTACK_INPUTS)" ATTACK_SEED="$(ATTACK_SEED)" TEST_PG_BIN="$(PG_BIN)" $(RUN) pytest tests/security $(args)
 
 ##@ Check
 

@@ -51,6 +51,14 @@ class SeparateClient(AdminClient):
         return outside.run(super().open, *args, **kwargs)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell how much the attacks have tried; in the process that reports, whichever has run them."""
+    for report in (*terminalreporter.stats.get("passed", ()), *terminalreporter.stats.get("failed", ())):
+        for name, value in getattr(report, "user_properties", ()):
+            if name == "attack inputs" and report.when == "call":
+                terminalreporter.write_line(f"{name}: {value}")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cheap_passwords() -> Iterator[None]:
     """Let a hash cost next to nothing: as it is, it takes a tenth of a second and 64 MB, which is what it is for."""

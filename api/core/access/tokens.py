@@ -148,7 +148,7 @@ class TokenCodec:
 
 
 def _is_spelt_as_issued(token: str) -> bool:
-    """Decoders overlook bits of the last character, and characters that are none of theirs; a token has one spelling."""
+    """Decoders overlook bits of the last character, and characters that are none: a token has one spelling."""
     signature = token.rpartition(".")[2]
     return urlsafe_b64encode(urlsafe_b64decode(f"{signature}==")).rstrip(b"=") == signature.encode()
 

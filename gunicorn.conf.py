@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -37,6 +38,22 @@ from api.core.http.server.errors import adapt_gunicorn  # noqa: E402
 from api.core.http.server.sockets import Patience  # noqa: E402
 from api.core.http.server.worker import BufferingWorker  # noqa: E402
 
+_FILES_PER_THREAD = 32
+
+
+def _allow_files(number: int) -> None:
+    """Let a process open so many files: its connections, and what its threads need besides.
+
+    Raises:
+        SystemExit: where it may not.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < number:
+        sys.exit(f"WEB_CONNECTIONS takes {number} open files, and this process may have {hard}; see ulimit -Hn")
+    if soft != resource.RLIM_INFINITY and soft < number:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+
+
 end_with_supervisor()
 _settings = Settings.from_env()
 _host = f"[{_settings.bind_host}]" if ":" in _settings.bind_host else _settings.bind_host
@@ -50,12 +67,14 @@ BufferingWorker.patience = Patience(
     body_bytes=_settings.max_content_length,
     silence=_settings.client_silence,
     rate=_settings.client_rate_min,
+    answer=_settings.request_timeout,
 )
 worker_class = BufferingWorker
 worker_connections = _settings.connections
+_allow_files(_settings.connections + _settings.threads * _FILES_PER_THREAD)
 workers = _settings.workers
 threads = _settings.threads
-# A worker is replaced when it has been silent for so long; a single slow request does not silence it.
+# A request that takes longer is broken off. A worker that is silent for so long, since Python itself hangs, is killed.
 timeout = _settings.request_timeout
 graceful_timeout = _settings.graceful_timeout
 keepalive = 5
@@ -78,6 +97,8 @@ control_socket_disable = True
 
 # What the service is called from outside is the proxy's business to say in standard headers, not in WSGI's own names.
 forwarder_headers = ""
+# WSGI makes the same name of X_Y and X-Y; whoever is before this server may not.
+header_map = "refuse"
 
 # Long filters are legitimate; 8190 is the most that gunicorn limits.
 limit_request_line = 8190

@@ -75,6 +75,9 @@ def read_json(request: Request, media_types: Iterable[str] = (JSON_TYPE,)) -> An
         detail = f"The body is {request.mimetype or 'of no declared type'}; send it as {' or '.join(media_types)}."
         accept = "Accept-Patch" if request.method == "PATCH" else "Accept"
         raise UnsupportedMediaTypeError(detail, headers={accept: ", ".join(media_types)})
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        detail = "The body has a Content-Encoding; send it as it is. Only files to be imported may be packed."
+        raise UnsupportedMediaTypeError(detail, headers={"Accept-Encoding": "identity"})
     return _parsed(body)
 
 

@@ -19,6 +19,7 @@ from api.core.http.body import can_be_read_again
 from api.core.http.documented import problem_response
 from api.core.http.idempotency import HEADER, KEY_PATTERN, REPLAYED, once
 from api.core.http.request_log import count_retry
+from api.core.http.server.time_limit import allow_time
 from api.core.http.spool import discard, rewind
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ V = TypeVar("V", bound="Callable[..., Any]")
 
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _ISOLATION = "isolation"
-_LARGEST = "largest_file"
+_LARGEST = "largest"
+_SECONDS = "seconds"
 
 
 def isolated(isolation: Isolation) -> Callable[[V], V]:
@@ -49,11 +51,15 @@ def isolated(isolation: Isolation) -> Callable[[V], V]:
     return mark
 
 
-def takes_file(largest: Callable[[], int]) -> Callable[[V], V]:
-    """Let a view read its body from `request.stream`, up to `largest()` bytes; with a key, it is kept on disk first."""
+def takes_file(largest: Callable[[], int], seconds: Callable[[], float] | None = None) -> Callable[[V], V]:
+    """Let a view read its body from `request.stream`, up to `largest()` bytes; with a key, it is kept on disk first.
+
+    It may take `seconds()`, 0 for any time, and otherwise as long as any other request.
+    """
 
     def mark(view: V) -> V:
         setattr(view, _LARGEST, largest)
+        setattr(view, _SECONDS, seconds)
         return view
 
     return mark
@@ -72,11 +78,15 @@ def as_write(db: Database, view: Any, methods: Iterable[str] | None) -> Any:
 def _as_write(db: Database, view: Callable[..., Any]) -> Callable[..., Any]:
     isolation: Isolation | None = getattr(view, _ISOLATION, None)
     largest: Callable[[], int] | None = getattr(view, _LARGEST, None)
+    seconds: Callable[[], float] | None = getattr(view, _SECONDS, None)
 
     @wraps(view)
     def writing(*args: Any, **kwargs: Any) -> Any:
         if request.method in READS:
             return view(*args, **kwargs)
+
+        if seconds is not None:
+            allow_time(request.environ, seconds())
 
         def attempt() -> Response:
             if request.method == "POST" and HEADER in request.headers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import socket
 import time
@@ -13,13 +14,13 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long clients are waited for. Times are in seconds.
+    """How long clients, and their requests, are waited for. Times are in seconds.
 
     `head` is from the first byte of a request to the end of its head, and of a new connection to its first byte; `body`
     from there to the end of a body of at most `body_bytes`. `silence` is the longest pause while a longer body is read,
-    and the time in which what is left of an answer must be taken; `rate` the bytes per second that such a body must
-    bring on the average. `outbox_bytes` of an answer are kept without its thread. `buffered` are the bytes that
-    unfinished requests and answers may take in one worker.
+    or an answer is taken. `rate` are the bytes per second that must move on the average, beyond these times. `answer`
+    is the longest that a thread works on a request, unless that asks for more. `outbox_bytes` of an answer are kept
+    without its thread; `buffered` are the bytes of requests and answers that are kept in one worker.
     """
 
     head: float = 10.0
@@ -27,6 +28,7 @@ class Patience:
     body_bytes: int = 1_048_576
     silence: float = 20.0
     rate: int = 1024
+    answer: float = 30.0
     outbox_bytes: int = 1_048_576
     buffered: int = 64 * 1_048_576
 
@@ -67,11 +69,16 @@ class PatientSocket(socket.socket):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.outbox = bytearray()
-        self._waited, self._received = 0.0, 0
+        self.deadline = math.inf
+        """When the request has to be answered, by `time.monotonic()`."""
+        self.has_answered = False
+        """Whether anything of the answer has been sent, or kept to be sent."""
+        self._waited, self._moved = 0.0, 0
 
     def begin_request(self) -> None:
         """Measure anew from here."""
-        self._waited, self._received = 0.0, 0
+        self._waited, self._moved = 0.0, 0
+        self.has_answered = False
 
     def setblocking(self, flag: bool, /) -> None:  # noqa: FBT001 - the signature of the standard library
         """Blocking means for as long as the patience lasts."""
@@ -88,18 +95,16 @@ class PatientSocket(socket.socket):
             data = super().recv(size, flags)
         except TimeoutError as error:
             raise _given_up() from error
-        self._waited += time.monotonic() - started
-        self._received += len(data)
-        if self._waited > self.patience.silence + self._received / self.patience.rate:
-            raise _given_up()
+        self._note(started, len(data))
         return data
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         """Send what the client takes at once, and keep the rest; wait only where it is too much to be kept.
 
         Raises:
-            ConnectionResetError: when the client does not take it in time.
+            ConnectionResetError: when the client does not take it, or too slowly.
         """
+        self.has_answered = True
         rest = memoryview(data)
         if self.flush():
             rest = rest[self._sent(rest) :]
@@ -108,12 +113,28 @@ class PatientSocket(socket.socket):
         if len(self.outbox) + len(rest) <= self.patience.outbox_bytes and self.budget.take(len(rest)):
             self.outbox += rest
             return
-        try:
-            super().sendall(self.outbox, flags)
+        with memoryview(bytes(self.outbox)) as kept:
             self.emptied()
-            super().sendall(rest, flags)
-        except TimeoutError as error:
-            raise _given_up() from error
+            self._push(kept, flags)
+        self._push(rest, flags)
+
+    def _push(self, rest: memoryview, flags: int) -> None:
+        """Send all of it, as fast as the client takes it."""
+        while rest:
+            started = time.monotonic()
+            try:
+                sent = super().send(rest, flags)
+            except TimeoutError as error:
+                raise _given_up() from error
+            self._note(started, sent)
+            rest = rest[sent:]
+
+    def _note(self, started: float, moved: int) -> None:
+        """Give up when all waiting since the request began was too long for what came of it."""
+        self._waited += time.monotonic() - started
+        self._moved += moved
+        if self._waited > self.patience.silence + self._moved / self.patience.rate:
+            raise _given_up()
 
     def flush(self) -> bool:
         """Send of the outbox what the client takes at once; whether that was all."""

@@ -10,93 +10,93 @@ What arrives is looked at only to find the request's end. It is parsed by gunico
 
 from __future__ import annotations
 
-import re
+import errno
 import socket
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from selectors import EVENT_READ, EVENT_WRITE
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from gunicorn.http.errors import UnsupportedTransferCoding  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
-from api.core.http.server.errors import LAST_WORDS, write_problem
+from api.core.http.server.arrival import Inbox
+from api.core.http.server.errors import write_last_words, write_refusal
 from api.core.http.server.sockets import Budget, Patience, PatientListener, PatientSocket
+from api.core.http.server.time_limit import OutOfTimeError, TimeLimit
+from api.core.http.server.waiting import Wait, WaitingRoom
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_HEAD_END = b"\r\n\r\n"
-_LAST_CHUNK = b"0\r\n\r\n"
-_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
-_EXPECTS = re.compile(rb"\r\nexpect:[ \t]*100-continue", re.IGNORECASE)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BLOCK = 65_536
-_HEAD_MAX = 65_536
-"""Bytes of a head after which it is gunicorn's business, which has limits of its own and says which is exceeded."""
 _LOOK_INTERVAL = 0.5
 _LINGER = 1.0
 """Seconds that a stopping worker waits for the rest of a request whose beginning has arrived."""
 
-
-@dataclass(slots=True, eq=False)
-class _Wait:
-    """A connection that no thread has, until when, and what to do then."""
-
-    conn: Any
-    deadline: float
-    expire: Callable[[], None]
-    is_idle: bool = False
-    """Whether nothing has arrived and nothing is to be sent: it can be closed for another one, and when we stop."""
-
-
-@dataclass(slots=True, eq=False)
-class _Inbox:
-    """What has arrived of the next request on a connection."""
-
-    conn: Any
-    wait: _Wait | None = None
-    content: bytearray = field(default_factory=bytearray)
-    head_end: int = 0
-    """Where the body begins, once that has arrived."""
-    wanted: int | None = None
-    """Bytes of the whole request; None as long as it is not known, or a body ends where it says so."""
+_OVERRIDDEN = (
+    "accept",
+    "enqueue_req",
+    "finish_request",
+    "handle_request",
+    "_keepalive_after",
+    "handle_error",
+    "murder_pending",
+    "run",
+)
+_NOT_ENOUGH = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not typed
     """A `ThreadWorker` whose threads only see requests that are there, and do not see answers off."""
 
     patience = Patience()
+    alive: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._budget = Budget(self.patience.buffered)
-        self._waits: dict[int, _Wait] = {}
+        self._time_limit = TimeLimit(self.patience.answer)
         self._looked = 0.0
+
+    def init_process(self) -> None:
+        """Start, with nobody waiting."""
+        for name in _OVERRIDDEN:
+            if not hasattr(ThreadWorker, name):
+                raise RuntimeError(f"This version of gunicorn's ThreadWorker has no {name}; see {__name__}")
+        super().init_process()
+
+    def run(self) -> None:
+        """Serve until the worker is to stop, and then until all has been answered."""
+        self._waiting = WaitingRoom(self.poller)
+        super().run()
 
     # -- what gunicorn calls --------------------------------------------------------------------------------------
 
     def accept(self, listener: socket.socket) -> None:
         """Take a new connection; where there are too many, in the place of one that waits."""
-        super().accept(PatientListener(listener, self.patience, self._budget))
+        try:
+            super().accept(PatientListener(listener, self.patience, self._budget))
+        except OSError as error:
+            if error.errno not in _NOT_ENOUGH:
+                raise
+            self._waiting.make_room()
         if self.nr_conns >= self.worker_connections:
-            self._make_room()
+            self._waiting.make_room()
 
     def enqueue_req(self, conn: Any) -> None:
         """Wait for the first request of `conn`."""
         if self.cfg.is_ssl:
             super().enqueue_req(conn)
         else:
-            self._expect(_Inbox(conn), self.patience.head)
+            self._expect(conn, self.patience.head)
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         """Go on with `conn`, whose request a thread has answered."""
         if self.cfg.is_ssl or conn.is_http2:
             super().finish_request(conn, fs)
             return
+        self._budget.give_back(conn.kept)
         try:
             keep = not fs.cancelled() and bool(fs.result())
         except Exception:
@@ -105,34 +105,77 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not ty
             return
         self._see_off(conn, keep=keep)
 
+    def handle_request(self, req: Any, conn: Any) -> bool:
+        """Answer `req`, in a thread, within the time that a request may take; whether the connection can be kept."""
+        if not isinstance(conn.sock, PatientSocket):
+            return bool(super().handle_request(req, conn))
+        _refuse_stacked_codings(req)
+        if not conn.streams:
+            # It has been told to go on.
+            req._expected_100_continue = False  # noqa: SLF001 - gunicorn has no other name for it
+        try:
+            self._time_limit.begin(conn.sock)
+            try:
+                return bool(super().handle_request(req, conn))
+            finally:
+                self._time_limit.end()
+        except OutOfTimeError:
+            if not conn.sock.has_answered:
+                write_last_words(conn.sock, HTTPStatus.SERVICE_UNAVAILABLE, "The request took too long.")
+            return False
+
+    def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:  # noqa: FBT001 - gunicorn's signature
+        """Whether the connection can be used again; not where its thread would have to wait for the rest of a body."""
+        if getattr(conn, "streams", False) and keepalive:
+            body = conn.parser.mesg.body.reader
+            keepalive = getattr(body, "length", None) == 0 or getattr(body, "parser", body) is None
+        return bool(super()._keepalive_after(conn, keepalive))
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Tell the client what is wrong with its request, and the log no more than that it was refused."""
+        if not write_refusal(client, exc):
+            super().handle_error(req, client, addr, exc)
+            return
+        self.log.warning("Refused a request of %s: %s", addr[0] if addr else "a local client", type(exc).__name__)
+
     def murder_pending(self) -> None:
-        """Close the connections that have been waited for long enough; gunicorn's loop calls it in each round."""
+        """Look who was waited for long enough, or has worked for long enough; gunicorn's loop calls it each round."""
         now = time.monotonic()
         if now - self._looked < _LOOK_INTERVAL and self.alive:
             return
         self._looked = now
-        for wait in [*self._waits.values()]:
-            if not self.alive:
-                wait.deadline = min(wait.deadline, now if wait.is_idle else now + _LINGER)
-            if wait.deadline <= now:
-                wait.expire()
+        if not self.alive:
+            self._hurry(now)
+        self._waiting.look(now)
+        if self._time_limit.interrupt_overdue() and self.alive:
+            self.log.error(
+                "A request took longer than %s s and is broken off; the worker is replaced", self.patience.answer
+            )
+            # Whatever the code that was broken off has left behind goes with the process.
+            self.alive = False
+
+    def _hurry(self, now: float) -> None:
+        """Wait no longer than needed for requests, since the worker stops; answers are sent all the same."""
+        for wait in self._waiting:
+            if not wait.conn.sock.outbox:
+                wait.deadline = min(wait.deadline, now + _LINGER if wait.held else now)
 
     # -- requests -------------------------------------------------------------------------------------------------
 
-    def _expect(self, inbox: _Inbox, seconds: float, leftover: bytes = b"") -> None:
+    def _expect(self, conn: Any, seconds: float, leftover: bytes = b"") -> None:
         """Wait that long for the beginning of a request; `leftover` has arrived behind the one before it."""
-        inbox.conn.sock.setblocking(False)
-        inbox.wait = self._wait(
-            inbox.conn, EVENT_READ, partial(self._receive, inbox), seconds, partial(self._give_up, inbox)
-        )
-        inbox.wait.is_idle = True
+        conn.sock.setblocking(False)
+        inbox = Inbox(self.patience.body_bytes, self.cfg.limit_request_line)
+        wait = Wait(conn, time.monotonic() + seconds, self._give_up, inbox)
+        self._waiting.admit(wait, EVENT_READ, self._receive)
         if leftover:
-            self._take(inbox, leftover)
-        if self._waits.get(inbox.conn.sock.fileno()) is inbox.wait:
-            self._receive(inbox, inbox.conn.sock)
+            self._take(wait, inbox, leftover)
+        if wait in self._waiting:
+            self._receive(wait, conn.sock)
 
-    def _receive(self, inbox: _Inbox, sock: socket.socket) -> None:
+    def _receive(self, wait: Wait, sock: socket.socket) -> None:
         """Take what has arrived, and go on when it is all there."""
+        inbox: Inbox = wait.inbox  # type: ignore[assignment]
         try:
             data = socket.socket.recv(sock, _BLOCK)
         except (BlockingIOError, InterruptedError):
@@ -140,75 +183,67 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not ty
         except OSError:
             data = b""
         if data:
-            self._take(inbox, data)
+            self._take(wait, inbox, data)
         elif inbox.content:
             # gunicorn finds out what is missing.
-            self._hand_over(inbox)
+            self._hand_over(wait, inbox)
         else:
-            self._discard(inbox)
+            self._close(wait.conn)
 
-    def _take(self, inbox: _Inbox, data: bytes) -> None:
+    def _take(self, wait: Wait, inbox: Inbox, data: bytes) -> None:
         """Add `data` to the request, and let it be answered when it is all there."""
         if not self._budget.take(len(data)):
-            self._discard(inbox, HTTPStatus.SERVICE_UNAVAILABLE)
+            self._waiting.make_space(wait)
+            if not self._budget.take(len(data)):
+                self._refuse(wait, HTTPStatus.SERVICE_UNAVAILABLE)
+                return
+        was_empty, had_head = not inbox.content, inbox.has_head
+        if inbox.add(data):
+            if inbox.refusal:
+                self._refuse(wait, inbox.refusal)
+            else:
+                self._hand_over(wait, inbox)
             return
-        if inbox.wait is not None and not inbox.content:
-            inbox.wait.is_idle = False
-            inbox.wait.deadline = time.monotonic() + self.patience.head
-        inbox.content += data
-        if self._has_arrived(inbox):
-            self._hand_over(inbox)
+        if inbox.has_head:
+            if not had_head:
+                wait.deadline = time.monotonic() + self.patience.body
+                self._tell_to_go_on(wait.conn, inbox)
+            wait.deadline += len(data) / self.patience.rate
+        elif was_empty:
+            wait.deadline = time.monotonic() + self.patience.head
 
-    def _has_arrived(self, inbox: _Inbox) -> bool:
-        """Whether the request is all there, or is too long to be waited for here."""
-        content = inbox.content
-        if not inbox.head_end:
-            found = content.find(_HEAD_END)
-            if found < 0:
-                return len(content) > _HEAD_MAX
-            inbox.head_end = found + len(_HEAD_END)
-            self._read_head(inbox)
-        if inbox.wanted is None:
-            return content.endswith(_LAST_CHUNK) or len(content) - inbox.head_end > self.patience.body_bytes
-        return len(content) >= inbox.wanted
+    def _tell_to_go_on(self, conn: Any, inbox: Inbox) -> None:
+        if inbox.expects:
+            with suppress(OSError):
+                conn.sock.send(_CONTINUE)
 
-    def _read_head(self, inbox: _Inbox) -> None:
-        """Find out how long the request is; a body that is too long to be kept does not count."""
-        head = bytes(inbox.content[: inbox.head_end])
-        length = _CONTENT_LENGTH.search(head)
-        size = int(length[1]) if length else 0
-        chunked = _CHUNKED.search(head) is not None
-        if not chunked:
-            inbox.wanted = inbox.head_end + (size if size <= self.patience.body_bytes else 0)
-        if (chunked or size) and inbox.wait is not None:
-            inbox.wait.deadline = time.monotonic() + self.patience.body
-            if _EXPECTS.search(head) and size <= self.patience.body_bytes:
-                with suppress(OSError):
-                    inbox.conn.sock.send(_CONTINUE)
-
-    def _hand_over(self, inbox: _Inbox) -> None:
+    def _hand_over(self, wait: Wait, inbox: Inbox) -> None:
         """Let a thread answer the request."""
-        conn = inbox.conn
-        self._forget(conn)
-        self._budget.give_back(len(inbox.content))
+        conn = wait.conn
+        self._waiting.dismiss(conn)
+        conn.kept = len(inbox.content)
         conn.init()
         conn.sock.begin_request()
         conn.data_ready = True
+        conn.streams = inbox.streams
         conn.parser.unreader.unread(bytes(inbox.content))
         super().enqueue_req(conn)
 
-    def _give_up(self, inbox: _Inbox) -> None:
+    def _give_up(self, wait: Wait) -> None:
         """Close a connection on which nothing has arrived, or not all of a request."""
-        self._discard(inbox, HTTPStatus.REQUEST_TIMEOUT if inbox.content else None)
+        self._refuse(wait, HTTPStatus.REQUEST_TIMEOUT if wait.inbox and wait.inbox.content else None)
 
-    def _discard(self, inbox: _Inbox, status: HTTPStatus | None = None) -> None:
+    def _refuse(self, wait: Wait, status: HTTPStatus | None) -> None:
         """Close the connection, with a last word where there is one."""
-        self._budget.give_back(len(inbox.content))
-        inbox.content.clear()
-        if status is not None:
-            with suppress(OSError):
-                write_problem(inbox.conn.sock, status.value, status.phrase, LAST_WORDS[status])
-        self._close(inbox.conn)
+        self._waiting.dismiss(wait.conn)
+        if wait.inbox is not None:
+            self._budget.give_back(len(wait.inbox.content))
+        if status is None:
+            self._close(wait.conn)
+            return
+        with suppress(OSError):
+            write_last_words(wait.conn.sock, status)
+        self._see_off(wait.conn, keep=False)
 
     # -- answers --------------------------------------------------------------------------------------------------
 
@@ -216,23 +251,25 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not ty
         """Send the rest of the answer, then wait for the next request or close."""
         if conn.sock.outbox:
             conn.sock.setblocking(False)
-            send = partial(self._send, conn, keep)
-            self._wait(conn, EVENT_WRITE, send, self.patience.silence, partial(self._close, conn))
+            wait = Wait(conn, time.monotonic() + self.patience.silence, self._abandon)
+            self._waiting.admit(wait, EVENT_WRITE, partial(self._send, keep))
         elif not keep:
             self._part(conn)
         else:
-            self._expect(_Inbox(conn), self.cfg.keepalive, conn.parser.unreader.take_buffered())
+            self._expect(conn, self.cfg.keepalive, conn.parser.unreader.take_buffered())
 
-    def _send(self, conn: Any, keep: bool, sock: PatientSocket) -> None:  # noqa: FBT001 - bound by partial
+    def _send(self, keep: bool, wait: Wait, sock: PatientSocket) -> None:  # noqa: FBT001 - bound by partial
         """Send what the client takes now."""
+        before = len(sock.outbox)
         try:
             done = sock.flush()
         except OSError:
-            self._close(conn)
+            self._close(wait.conn)
             return
+        wait.deadline += (before - len(sock.outbox)) / self.patience.rate
         if done:
-            self._forget(conn)
-            self._see_off(conn, keep=keep)
+            self._waiting.dismiss(wait.conn)
+            self._see_off(wait.conn, keep=keep)
 
     def _part(self, conn: Any) -> None:
         """Say that there is no more, and close when the client has done so, too (RFC 9112, 9.6)."""
@@ -242,10 +279,11 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not ty
             self._close(conn)
             return
         conn.sock.setblocking(False)
-        self._wait(conn, EVENT_READ, partial(self._drain, conn), _LINGER, partial(self._close, conn)).is_idle = True
-        self._drain(conn, conn.sock)
+        wait = Wait(conn, time.monotonic() + _LINGER, self._abandon)
+        self._waiting.admit(wait, EVENT_READ, self._drain)
+        self._drain(wait, conn.sock)
 
-    def _drain(self, conn: Any, sock: socket.socket) -> None:
+    def _drain(self, wait: Wait, sock: socket.socket) -> None:
         """Throw away what still arrives."""
         try:
             data = socket.socket.recv(sock, _BLOCK)
@@ -254,38 +292,23 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not ty
         except OSError:
             data = b""
         if not data:
-            self._close(conn)
+            self._close(wait.conn)
 
-    # -- waiting --------------------------------------------------------------------------------------------------
-
-    def _wait(
-        self, conn: Any, events: int, callback: Callable[[Any], None], seconds: float, expire: Callable[[], None]
-    ) -> _Wait:
-        """Call `callback` on `events`, and `expire` after that time."""
-        self.poller.register(conn.sock, events, callback)
-        wait = self._waits[conn.sock.fileno()] = _Wait(conn, time.monotonic() + seconds, expire)
-        return wait
-
-    def _forget(self, conn: Any) -> None:
-        """Wait for this connection no longer."""
-        if self._waits.pop(conn.sock.fileno(), None) is not None:
-            self.poller.unregister(conn.sock)
+    def _abandon(self, wait: Wait) -> None:
+        self._close(wait.conn)
 
     def _close(self, conn: Any) -> None:
-        self._forget(conn)
+        self._waiting.dismiss(conn)
         self.nr_conns -= 1
         conn.close()
 
-    def _make_room(self) -> None:
-        """Close a connection that waits: of the address that has the most of them, the one that has waited longest."""
-        by_address: dict[Any, list[_Wait]] = {}
-        for wait in self._waits.values():
-            by_address.setdefault(_address(wait.conn), []).append(wait)
-        if by_address:
-            most = max(by_address.values(), key=len)
-            min(most, key=lambda wait: wait.deadline).expire()
 
+def _refuse_stacked_codings(req: Any) -> None:
+    """Refuse bodies that are coded in more ways than chunked, or say it in an unusual way; nobody reads them the same.
 
-def _address(conn: Any) -> Any:
-    client = conn.client
-    return client[0] if isinstance(client, tuple) else client
+    Raises:
+        UnsupportedTransferCoding: which is gunicorn's.
+    """
+    for name, value in req.headers:
+        if name == "TRANSFER-ENCODING" and value.lower() != "chunked":
+            raise UnsupportedTransferCoding(value)

@@ -12,6 +12,7 @@ from api.core.errors import ForbiddenError, InvalidError
 from api.core.http.body import JSON_TYPE
 from api.core.http.error_handlers import problem
 from api.core.http.query_string import pairs_of
+from api.core.http.server.time_limit import allow_time
 from api.core.http.steering import Steering
 from api.core.http.upload import Upload, format_of, is_packed
 from api.core.http.views.base import BaseViews
@@ -36,6 +37,7 @@ class TransferViews(BaseViews):
 
     def export_rows(self) -> Response:
         """Send all rows that match, as a file."""
+        allow_time(request.environ, self._limits.timeout_ms / 1000)
         steering = Steering(pairs_of(request), ("format", "formulas"))
         file_format = Format(steering.choice("format", [item.value for item in Format]))
         formulas = steering.choice("formulas", FORMULAS)

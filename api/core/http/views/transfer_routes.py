@@ -55,12 +55,14 @@ def _import(resource: ResourceBlueprint, view: View) -> View:
         content_type=PROBLEM_TYPE,
         description="Rows were rejected, and nothing was written.",
     )(view)
-    return takes_file(_largest)(errors(resource, view, (400, 409, 413, 415, 503)))
+    return takes_file(lambda: _limits().import_bytes, lambda: _limits().timeout_ms / 1000)(
+        errors(resource, view, (400, 409, 413, 415, 503))
+    )
 
 
-def _largest() -> int:
+def _limits() -> TransferLimits:
     limits: TransferLimits = current_app.extensions[TRANSFER_LIMITS]
-    return limits.import_bytes
+    return limits
 
 
 def _import_parameters(_allowed: AllowList) -> list[dict[str, Any]]:

@@ -17,6 +17,9 @@ UNPACKED_SIZE = 262_144
 LINE_MAX = 1_048_576
 """Bytes of the longest line, and of the longest row."""
 
+_BARREN_MEMBERS_MAX = 100
+"""Members of a gzip file without content behind one another; each costs time and counts for nothing."""
+
 _GZIP = zlib.MAX_WBITS | 16
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -46,10 +49,12 @@ def blocks(source: Source, *, packed: bool, largest: int | None) -> Iterator[byt
 def _unpacked(source: Source) -> Iterator[bytes]:
     """The content of the gzip members of `source`, of which there may be several behind one another."""
     unpacker, rest = zlib.decompressobj(_GZIP), b""
-    started = False
+    started, barren = False, 0
     while rest or (rest := source.read(BLOCK_SIZE)):
         if unpacker.eof:
-            unpacker, started = zlib.decompressobj(_GZIP), False
+            unpacker, started, barren = zlib.decompressobj(_GZIP), False, barren + 1
+            if barren > _BARREN_MEMBERS_MAX:
+                raise MalformedRequestError("The gzip file goes on and on without content.")
         try:
             block = unpacker.decompress(rest, UNPACKED_SIZE)
         except zlib.error as error:
@@ -57,6 +62,7 @@ def _unpacked(source: Source) -> Iterator[bytes]:
         started = True
         rest = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
         if block:
+            barren = 0
             yield block
     if started and not unpacker.eof:
         raise MalformedRequestError("The gzip file breaks off.")

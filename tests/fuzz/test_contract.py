@@ -1,11 +1,13 @@
 """Every operation of the OpenAPI document, with generated requests: no 5xx, no answer that the document does not know.
 
-`make test` takes a few examples an operation, `make fuzz` many (`FUZZ_EXAMPLES`).
+`make test` takes a few examples an operation, `make fuzz` many (`FUZZ_EXAMPLES`). Admins, managers, customers and
+nobody in particular send them in turns.
 """
 
 from __future__ import annotations
 
 import os
+from itertools import cycle
 
 import pytest
 import schemathesis
@@ -21,10 +23,13 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from api.config import Settings
+from api.core.access.caller import Caller
+from api.core.http.authentication import AUTHENTICATORS, Identity
 from tests.apps import create_app
+from tests.callers import ADMIN
 from tests.factories import OrderFactory, OrderItemFactory, ProductFactory, ProfileFactory, TagFactory
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "6"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "8"))
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -32,6 +37,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
+MANAGER = Caller("user:1000002", 1_000_002, frozenset({"manager"}))
 METHODS = ("get", "post", "put", "patch", "delete")
 
 
@@ -49,11 +55,22 @@ def operations():
 
 @pytest.fixture
 def document(database):
-    """The document of an application whose tables hold a few rows."""
+    """The document of an application whose tables hold a few rows, and whose callers take turns."""
     profile = ProfileFactory()
     product = ProductFactory(tags=[TagFactory()])
     OrderFactory(user=profile.user, items=[OrderItemFactory.build(product=product)])
-    return schemathesis.openapi.from_wsgi("/openapi.json", database)
+    customer = Caller(f"user:{profile.user_id}", profile.user_id)
+    turns = cycle([ADMIN, None, ADMIN, customer, ADMIN, MANAGER])
+
+    def take_turns(_request):
+        caller = next(turns)
+        return None if caller is None else Identity(caller)
+
+    # In the place of that which knows the callers of tests; tokens and keys are looked at as ever.
+    authenticators = database.extensions[AUTHENTICATORS]
+    of_tests, authenticators[0] = authenticators[0], take_turns
+    yield schemathesis.openapi.from_wsgi("/openapi.json", database)
+    authenticators[0] = of_tests
 
 
 @pytest.mark.parametrize(("method", "path", "mode"), [*operations()])

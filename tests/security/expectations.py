@@ -111,7 +111,7 @@ users.aggregate           401       ok        none      ok        ok        ok  
 users.history             401       ok        404       404       ok        ok        403
 users.export_rows         401       ok        none      ok        ok        ok        403
 users.create              401       403       403       403       ok        403       403
-users.replace             401       422       404       403       ok        403       403
+users.replace             401       ok        404       403       ok        403       403
 users.patch               401       ok        404       403       ok        403       403
 users.delete              401       403       403       403       ok        403       403
 users.restore             401       403       403       403       ok        403       403

@@ -31,6 +31,11 @@ class Caller:
         """Whether it is known who this is."""
         return self.user_id is not None
 
+    @property
+    def kind(self) -> tuple[bool, frozenset[str], frozenset[str] | None]:
+        """What permissions depend on; which rows are the caller's own is another matter."""
+        return self.user_id is not None, self.roles, self.scopes
+
 
 ANONYMOUS = Caller("anonymous")
 SYSTEM = Caller("system", is_trusted=True)

@@ -58,11 +58,15 @@ def init_app(app: Flask, *authenticators: Authenticator) -> None:
 
     @app.before_request
     def authenticate() -> None:
-        begin(ANONYMOUS)
+        # Until it is known who they are; the database has been told already that they have no rows.
+        set_caller(ANONYMOUS)
+        set_visibility(policies.visibility_of(ANONYMOUS))
         identity = next(filter(None, (find(request) for find in known)), None)
         if identity is not None:
             begin(identity.caller, identity.credential)
-        elif "Authorization" in request.headers:
+            return
+        begin(ANONYMOUS)
+        if "Authorization" in request.headers:
             raise UnauthorizedError("Nothing here takes credentials of this kind; send Authorization: Bearer <token>.")
 
     @app.teardown_request

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask_smorest.blueprint import Blueprint
 from sqlalchemy import inspect
 
-from api.core.http.body import BodyParser
+from api.core.access.predicates import anyone
+from api.core.http.body import JSON_TYPE, BodyParser
 from api.core.http.documented import IF_MATCH, refusals
+from api.core.http.field_rules import FieldRules
 from api.core.http.permissions import POLICIES, UnguardedRouteError, guarded, required, requires
 from api.core.http.rate_limits import costs
 from api.core.http.schema import BaseSchema
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
     from api.core.access.policy import Policy
     from api.core.database.extension import Database
+    from api.core.http.schema import Variant
 
 LIMITS = "query_limits"
 
@@ -75,7 +79,8 @@ class ResourceBlueprint(Blueprint):
         self.service_class = service
         self.views_class = views
         self.policy = permissions.of(name)
-        self._collection_options = {
+        self.rules = FieldRules(schema, self.policy)
+        self._collection_options: dict[str, Any] = {
             "filters": filters,
             "sorts": sorts,
             "includes": includes,
@@ -92,6 +97,15 @@ class ResourceBlueprint(Blueprint):
         ]
         self._prepare_doc_cbks.append(document_write)  # type: ignore[arg-type]  # whose type is that of its last one
         self._add_views()
+
+    def body(self, variant: Variant, *media_types: str) -> BaseSchema:
+        """A schema of bodies, for the document; what is sent is loaded by the rules for whoever sends it.
+
+        It may be declared as JSON, or as one of `media_types`.
+        """
+        schema = self.schema(variant=variant)
+        schema.media_types = dict.fromkeys((JSON_TYPE, *media_types), partial(self.rules.load, variant))
+        return schema
 
     def has_view(self, name: str) -> bool:
         """Whether the resource has this generic view."""
@@ -118,7 +132,8 @@ class ResourceBlueprint(Blueprint):
 
     def register(self, app: Any, options: dict[str, Any]) -> None:
         """Check the declaration against model and schema, then register the routes."""
-        self.collection = Collection(self.name, self.model, self.schema, **self._collection_options)  # type: ignore[arg-type]
+        self._check_policy()
+        self.collection = Collection(self.name, self.model, self.schema, **self._collection_options)
         self.reader = Reader(self.collection)
         if self.is_importable:
             self.importable = Importable(self.model, self.schema, self._imports)
@@ -126,6 +141,26 @@ class ResourceBlueprint(Blueprint):
         app.extensions[POLICIES].add(self.model, self.policy, self.collection.related_models)
         app.extensions.setdefault(ALLOW_LISTS, {})[self.name] = allowed
         super().register(app, options)
+
+    def _check_policy(self) -> None:
+        """Find out at the start what would not hold.
+
+        Raises:
+            ValueError: for a rule about a field or an attribute that is not there, and for one that hides what cursors
+                and addresses are made of.
+        """
+        columns = inspect(self.model, raiseerr=True).columns
+        fields = self.schema._declared_fields.keys()  # noqa: SLF001 - marshmallow has no public way to them
+        for predicate in self.policy.permissions.values():
+            if unknown := predicate.owners - {*columns.keys()}:
+                raise ValueError(f"{self.name}: {self.model.__name__} has no column {sorted(unknown)} for an owner")
+        if absent := {*self.policy.readable, *self.policy.writable} - fields:
+            raise ValueError(
+                f"{self.name}: there are no fields {sorted(absent)} to have rules; there is {sorted(fields)}"
+            )
+        order = self._collection_options["default_sort"].removeprefix("-")
+        if shown := {"id", order.partition(".")[0]} & self.policy.readable.keys():
+            raise ValueError(f"{self.name}: {sorted(shown)} cannot be hidden; lists are sorted by it")
 
     @property
     def is_importable(self) -> bool:
@@ -152,7 +187,9 @@ class ResourceBlueprint(Blueprint):
         views = self.views_class(self)
         for route in self._routes:
             function = route.document(self, costs(route.cost)(_as_function(getattr(views, route.view))))
-            function = requires(route.permission)(refusals(self, function))
+            # Writes ask for more in some cases: an upsert of two permissions, one of a row that it is one's own.
+            for_all = route.method == "GET" and self.policy.permissions.get(route.permission) is anyone
+            function = requires(route.permission)(refusals(self, function, for_all=for_all))
             self.add_url_rule(
                 route.path.format(key=self._key_converter()), route.view, function, methods=[route.method]
             )

@@ -14,6 +14,7 @@ from flask import Response, current_app, request, send_file
 from api.core.access.predicates import anyone
 from api.core.errors import NotFoundError
 from api.core.http.permissions import requires
+from api.core.http.security import secured
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -42,7 +43,9 @@ class Document:
     @cached_property
     def content(self) -> bytes:
         """The document as JSON."""
-        return orjson.dumps(self._api.spec.to_dict(), default=_number, option=orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(
+            secured(self._api.spec.to_dict(), current_app), default=_number, option=orjson.OPT_NON_STR_KEYS
+        )
 
     def respond(self) -> Response:
         """The document, or 304 to a client that has it."""

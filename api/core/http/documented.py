@@ -51,9 +51,9 @@ def errors(blueprint: Blueprint, view: Callable[..., Any], statuses: Sequence[in
     return view
 
 
-def refusals(blueprint: Blueprint, view: Callable[..., Any]) -> Callable[..., Any]:
-    """Document what a caller is told who lacks the permission for `view`."""
-    return errors(blueprint, view, (401, 403))
+def refusals(blueprint: Blueprint, view: Callable[..., Any], *, for_all: bool) -> Callable[..., Any]:
+    """Document what a caller is told who lacks the permission for `view`; what is `for_all` is refused to nobody."""
+    return errors(blueprint, view, (401,) if for_all else (401, 403))
 
 
 def problem_response(status: int) -> dict[str, Any]:

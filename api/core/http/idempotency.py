@@ -94,8 +94,11 @@ def _attempt(key: str, largest: int | None) -> Attempt:
         raise MalformedRequestError(violations=[Violation(detail, header=HEADER)])
     headers = (request.headers.get(name, "").encode() for name in _MEANINGFUL_HEADERS)
     body = raw_body(request) if largest is None else spooled_digest(request, largest)
-    sent = fingerprint_of([request.query_string, *headers, body])
-    return Attempt(current_caller().name, request.method, quote(request.path), key, sent)
+    caller = current_caller()
+    # Who may do something else now gets no answer from before; nor does an API key get that to a login.
+    rights = repr((sorted(caller.roles), caller.scopes and sorted(caller.scopes))).encode()
+    sent = fingerprint_of([request.query_string, *headers, body, rights])
+    return Attempt(caller.name, request.method, quote(request.path), key, sent)
 
 
 def _replayed(session: Session, attempt: Attempt) -> Response:

@@ -36,6 +36,9 @@ Lists take a filter for each field, as `field=value` or `field__operator=value`;
 `not=(…)` group them. Dots lead into relations (`category.name=Books`) and into JSON documents
 (`metadata.colour=red`, `metadata.size.cm__gt=5`), whose paths cannot be listed here. A value with commas or brackets in
 a list or group goes into double quotes.
+
+To say who you are, send `Authorization: Bearer …` with an access token or an API key. Without it you are told to log in
+(401) where not anyone may; what is not for you is refused (403); rows that are not for you are not there (404).
 """.strip()
 _VALUE_SCHEMAS: dict[Kind, dict[str, Any]] = {
     Kind.INTEGER: {"type": "integer"},

@@ -7,7 +7,7 @@ may not even know of is a 404: that is the business of the rows' visibility.
 from __future__ import annotations
 
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from api.core.access.caller import current_caller
 from api.core.access.predicates import Predicate
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 POLICIES = "policies"
 """Key of `app.extensions`: the `Policies` of its resources."""
 _REQUIRED = "required_permission"
+_ASKED = "asked"
+
+
+class Asked(NamedTuple):
+    """What a route's guard asks of a caller, and the scope that an API key needs besides, if any."""
+
+    predicate: Predicate
+    scope: str | None = None
 
 
 class UnguardedRouteError(TypeError):
@@ -38,14 +46,17 @@ def requires(permission: str | Predicate) -> Callable[[V], V]:
     @blueprint.route("/settle", methods=["POST"])
     @requires("settle")
     def settle(): ...
+
+    Raises:
+        ValueError: for a predicate about rows: which row is meant, only the view knows.
     """
+    if isinstance(permission, Predicate) and permission.owners:
+        raise ValueError(f"{permission} depends on the row; name a permission of the resource's policy, and check rows")
 
     def mark(view: V) -> V:
-        guarded: Any = view
-        if isinstance(permission, Predicate) and not isinstance(view, type):
-            guarded = _guarded(view, *_by_predicate(permission))
-        setattr(guarded, _REQUIRED, permission)
-        return guarded  # type: ignore[no-any-return]  # it has the view's signature
+        if isinstance(permission, Predicate):
+            return _marked(_within(view, _by_predicate(permission)), permission)  # type: ignore[no-any-return]
+        return _marked(view, permission)  # type: ignore[no-any-return]  # it has the view's signature
 
     return mark
 
@@ -55,41 +66,65 @@ def required(view: Any) -> str | Predicate | None:
     return getattr(view, _REQUIRED, None)
 
 
+def asked(view: Any) -> Asked | None:
+    """What the guard of a view asks; None where there is no guard."""
+    return getattr(view, _ASKED, None)
+
+
 def guarded(view: Any, policy: Policy, permission: str | Predicate) -> Any:
     """`view`, a function or a `MethodView`, for callers that `policy` gives `permission`.
 
     Raises:
         UnguardedRouteError: when the policy does not name it.
     """
-    allows, detail = _by_predicate(permission) if isinstance(permission, Predicate) else _by_policy(permission, policy)
-    if isinstance(view, type):
-        decorators = [*getattr(view, "decorators", ()), lambda function: _guarded(function, allows, detail)]
-        return type(view.__name__, (view,), {"decorators": decorators, "__doc__": view.__doc__, _REQUIRED: permission})
-    view = _guarded(view, allows, detail)
+    if isinstance(permission, Predicate):
+        return _marked(_within(view, _by_predicate(permission)), permission)
+    return _marked(_within(view, _by_policy(permission, policy)), permission)
+
+
+def _marked(view: Any, permission: str | Predicate) -> Any:
     setattr(view, _REQUIRED, permission)
     return view
 
 
-def _by_predicate(predicate: Predicate) -> tuple[Callable[[Caller], bool], str]:
-    return lambda caller: bool(predicate.grant(caller)), f"This is for {predicate}."
+class _Gate(NamedTuple):
+    """Whom a guard lets pass, what it tells the others, and what it asks."""
+
+    allows: Callable[[Caller], bool]
+    detail: str
+    asked: Asked
 
 
-def _by_policy(permission: str, policy: Policy) -> tuple[Callable[[Caller], bool], str]:
+def _by_predicate(predicate: Predicate) -> _Gate:
+    return _Gate(lambda caller: bool(predicate.grant(caller)), f"This is for {predicate}.", Asked(predicate))
+
+
+def _by_policy(permission: str, policy: Policy) -> _Gate:
     predicate = policy.permissions.get(permission)
     if predicate is None:
         raise UnguardedRouteError(f"{policy.resource}: the policy does not say who has the permission {permission!r}")
     detail = f"To {permission.replace('_', ' ')} {policy.resource} is for {predicate}."
-    return lambda caller: bool(policy.grant(permission, caller)), detail
+    asked = Asked(predicate, policy.scope_of(permission))
+    return _Gate(lambda caller: bool(policy.grant(permission, caller)), detail, asked)
 
 
-def _guarded(view: V, allows: Callable[[Caller], bool], detail: str) -> V:
+def _within(view: Any, gate: _Gate) -> Any:
+    """`view`, a function or a `MethodView`, with a guard around each of its methods."""
+    if isinstance(view, type):
+        decorators = [*getattr(view, "decorators", ()), lambda function: _guarded(function, gate)]
+        return type(view.__name__, (view,), {"decorators": decorators, "__doc__": view.__doc__})
+    return _guarded(view, gate)
+
+
+def _guarded(view: V, gate: _Gate) -> V:
     @wraps(view)
     def guard(*args: Any, **kwargs: Any) -> Any:
         caller = current_caller()
-        if not (caller.is_trusted or allows(caller)):
-            raise refusal(caller, detail)
+        if not (caller.is_trusted or gate.allows(caller)):
+            raise refusal(caller, gate.detail)
         return view(*args, **kwargs)
 
+    setattr(guard, _ASKED, gate.asked)
     return guard  # type: ignore[return-value]  # it has the view's signature
 
 
@@ -102,8 +137,8 @@ def check_routes(app: Flask) -> None:
     """Find out at the start what would be open by oversight.
 
     Raises:
-        UnguardedRouteError: for a route without a permission, and for a model that is looked at by way of a resource
-            and belongs to no policy.
+        UnguardedRouteError: for a route without a permission, or without a guard that asks for it, and for a model that
+            is looked at by way of a resource and belongs to no policy.
     """
     policies: Policies = app.extensions[POLICIES]
     for resource, model in policies.unsettled():
@@ -114,5 +149,12 @@ def check_routes(app: Flask) -> None:
         if rule.redirect_to is not None:
             continue
         view: Any = app.view_functions[rule.endpoint]
-        if required(view) is None and required(getattr(view, "view_class", None)) is None:
+        if asked(view) is not None:
+            continue
+        permission = required(view) or required(getattr(view, "view_class", None))
+        if permission is None:
             raise UnguardedRouteError(f"{rule.rule} asks for no permission; mark its view with @requires(...)")
+        raise UnguardedRouteError(
+            f"{rule.rule} asks for {permission!r}, but is no route of a resource, whose policy would name it; "
+            "mark its view with @requires(<a predicate>)"
+        )

@@ -112,7 +112,7 @@ class Collection:
             filters={name: rule for name, rule in self._filters.items() if sees(name)},
             sorts=frozenset(filter(sees, self._sorts)),
             fields=frozenset(filter(sees, self._selectable)),
-            includes=self._includes,
+            includes=frozenset(filter(sees, self._includes)),
             default_sort=(self._default_sort,),
             deletable=deletable and soft_deletable(self.model),
             documents=frozenset(filter(sees, self._documents)),
@@ -244,9 +244,9 @@ class Collection:
         return self.schema(only=[self._selectable[name] for name in chosen if self._is_visible(name, visibility)])
 
     def _is_visible(self, name: str, visibility: Visibility) -> bool:
-        """Whether the field `name` is in sight, which may be a path."""
-        *relations, last = name.split(".")
-        return last not in visibility.hidden_of(self._at(relations)[1])
+        """Whether the field or embed `name` is in sight, which may be a path, and all that leads there."""
+        parts = name.split(".")
+        return all(part not in visibility.hidden_of(self._at(parts[:place])[1]) for place, part in enumerate(parts))
 
 
 def _python_type(column_type: TypeEngine[Any]) -> type | None:

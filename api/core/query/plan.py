@@ -69,6 +69,11 @@ class Filter:
         return replace(self, operator=operator) if operator else None
 
     @property
+    def paths(self) -> Iterator[tuple[str, ...]]:
+        """The fields that are compared."""
+        yield self.path
+
+    @property
     def shape(self) -> Hashable:
         """What the statement depends on; the length of a list is not part of it."""
         place = (self.path, self.operator, bool(self.json_path), self.by_containment)
@@ -102,6 +107,12 @@ class Group:
 
     kind: GroupKind
     members: tuple[Condition, ...]
+
+    @property
+    def paths(self) -> Iterator[tuple[str, ...]]:
+        """The fields that are compared."""
+        for member in self.members:
+            yield from member.paths
 
     @property
     def shape(self) -> Hashable:

@@ -8,6 +8,9 @@ from sqlalchemy import BinaryExpression, BooleanClauseList, ColumnElement, bindp
 from sqlalchemy.orm import Mapper, QueryableAttribute, aliased
 from sqlalchemy.sql import operators
 
+from api.core.access.caller import current_caller
+from api.core.access.visibility import current_visibility
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -108,6 +111,15 @@ def granted(entity: Any, grant: Grant) -> list[ColumnElement[bool]]:
         return []
     columns = [getattr(entity, owner) for owner in sorted(grant.owners)]
     return [or_(false(), *(column == bindparam(CALLER, type_=column.type) for column in columns))]
+
+
+def in_sight(model: Any) -> list[ColumnElement[bool]]:
+    """The condition that leaves the rows of `model` that whoever asks sees; none where it is all of them."""
+    grant, user_id = current_visibility().rows_of(model), current_caller().user_id
+    if grant.everything:
+        return []
+    owners = sorted(grant.owners) if user_id is not None else ()
+    return [or_(false(), *(getattr(model, owner) == user_id for owner in owners))]
 
 
 def scope(model: Any, deleted: Deleted, visibility: Visibility) -> list[ColumnElement[bool]]:

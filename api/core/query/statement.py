@@ -39,7 +39,7 @@ from api.core.query.relations import is_nullable, live, mapper_of, related_model
 from api.core.query.search import BY_WORDS, Highlights, Matches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from marshmallow.fields import Field
     from sqlalchemy.types import TypeEngine
@@ -68,7 +68,7 @@ class StatementCache(ShapeCache["QueryPlan"]):
     def _build(self, plan: QueryPlan) -> Statement:
         builder = _Builder(self._collection, plan)
         text, constants = compiled(builder.one_row() if plan.page is None else builder.page())
-        counted = compiled(builder.counted(literal_column("1")))[0] if plan.count == "estimated" else None
+        counted = compiled(builder.counted(literal_column("1")))[0] if builder.estimates else None
         return Statement(text, constants, counted)
 
 
@@ -105,6 +105,23 @@ class _Builder:
         self._schema = collection.schema_for(plan)
         self._shown = Shown(plan.visibility, plan.excerpts)
         self._matches = Matches(self._model, plan.search, self._restrictions) if plan.search else None
+
+    @property
+    def estimates(self) -> bool:
+        """Whether the total is an estimate. It is made of what is known of all rows, and so only for who sees all."""
+        return self._plan.count == "estimated" and all(
+            self._plan.visibility.rows_of(model).everything for model in self._looked_at()
+        )
+
+    def _looked_at(self) -> Iterator[type]:
+        """The models whose rows decide which rows are found."""
+        yield self._model
+        for condition in self._plan.where:
+            for path in condition.paths:
+                model = self._model
+                for attribute in self._collection.attributes_of(path)[:-1]:
+                    model = related_model(relationship_of(model, attribute))
+                    yield model
 
     # -- one row --------------------------------------------------------------------------------------------------
 
@@ -172,7 +189,7 @@ class _Builder:
             return select(what).select_from(self._model).where(*self._restrictions())
         ways = self._matches.ways()
         # Whether likeness counts is not known before the query runs.
-        considered = ways if self._plan.count == "exact" else ways[:1]
+        considered = ways[:1] if self.estimates else ways
         one: Any = literal_column("1").label("one")
         rows = [select(one).select_from(self._model).where(*self._restrictions(), way.condition) for way in considered]
         return select(what).select_from(union_all(*rows).subquery())
@@ -182,7 +199,7 @@ class _Builder:
         page = self._plan.page
         if self._plan.count == "none" or page is None:
             return literal_column("NULL")
-        exact = self._plan.count == "exact"
+        exact = not self.estimates
         total: ColumnElement[Any]
         if exact:
             total = self.counted(func.count()).scalar_subquery()

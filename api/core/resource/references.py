@@ -4,26 +4,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, inspect, select
+from sqlalchemy import Column, and_, false, inspect, or_, select, true
 
+from api.core.access.caller import current_caller
 from api.core.database.mixins import SoftDeleteMixin
 from api.core.errors import InvalidError, Violation, pointer_to
+from api.core.query.relations import in_sight
 from api.core.resource.attributes import mapper_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from sqlalchemy import ForeignKey
+    from sqlalchemy import ColumnElement, ForeignKey
     from sqlalchemy.orm import Session
 
 
 class References:
-    """The references of one model's rows; `fields` tells which input fields hold keys of which relationship."""
+    """The references of one model's rows; `fields` tells which input fields hold keys of which relationship.
 
-    def __init__(self, model: type[Any], session: Session, fields: Mapping[str, str]) -> None:
+    To refer to a row one has to see it: what is out of sight is not there. `owners` are the attributes that tell whose
+    a row is; one's own id in them is always good.
+    """
+
+    def __init__(
+        self, model: type[Any], session: Session, fields: Mapping[str, str], owners: Collection[str] = ()
+    ) -> None:
         self._model = model
         self._session = session
         self._fields = fields
+        self._owners = owners
         self._parents: dict[Column[Any], set[Any]] = {}
         self._related: dict[str, dict[Any, Any]] = {}
 
@@ -59,7 +68,7 @@ class References:
         live: dict[Column[Any], set[Any]] = {}
         for name, column, key in self._foreign_keys():
             given = {item[name] for item in items if item.get(name) is not None}
-            live[column] = live.get(column, set()) | self._live_keys(key, given)
+            live[column] = live.get(column, set()) | self._live_keys(key, given, self._is_own(name, key))
         return live
 
     def forget(self) -> None:
@@ -71,7 +80,9 @@ class References:
         """A foreign key accepts a deleted parent; a client must not be able to refer to one."""
         for name, column, key in self._foreign_keys():
             value = values.get(name)
-            if value is None or value in self._parents.get(column, ()) or self._live_keys(key, {value}):
+            if value is None or value in self._parents.get(column, ()):
+                continue
+            if self._live_keys(key, {value}, self._is_own(name, key)):
                 continue
             yield Violation(f"There is no {name.removesuffix('_id')} {value}.", pointer=pointer_to([name]))
 
@@ -81,15 +92,21 @@ class References:
         found = [(name, column, key) for name, column in columns for key in column.foreign_keys]
         return sorted(found, key=lambda reference: reference[2].column.table.name)
 
-    def _live_keys(self, key: ForeignKey, values: Collection[Any]) -> set[Any]:
-        """Those of `values` that are keys of a live parent."""
+    def _is_own(self, name: str, key: ForeignKey) -> ColumnElement[bool]:
+        """The condition that `key` leads to whoever asks, whose own row it makes by the attribute `name`."""
+        user_id = current_caller().user_id
+        return key.column == user_id if name in self._owners and user_id is not None else false()
+
+    def _live_keys(self, key: ForeignKey, values: Collection[Any], own: ColumnElement[bool]) -> set[Any]:
+        """Those of `values` that are keys of a live parent in sight, or of whoever asks."""
         if not values:
             return set()
         target = key.column
         parent = next(
             mapper.class_ for mapper in inspect(self._model).registry.mappers if mapper.local_table is target.table
         )
-        statement = select(target).where(target.in_(values)).order_by(target)
+        seen = and_(true(), *in_sight(parent))
+        statement = select(target).where(target.in_(values), or_(seen, own)).order_by(target)
         if issubclass(parent, SoftDeleteMixin):
             # Locked against a delete that runs at the same time; other references may be made meanwhile.
             statement = statement.where(parent.deleted_at.is_(None)).with_for_update(read=True, key_share=True)
@@ -99,7 +116,9 @@ class References:
         if not keys:
             return {}
         target = mapper_of(self._model).relationships[relationship].entity.class_
-        return {row.id: row for row in self._session.scalars(select(target).where(target.id.in_(keys)))}
+        return {
+            row.id: row for row in self._session.scalars(select(target).where(target.id.in_(keys), *in_sight(target)))
+        }
 
 
 def _missing(field: str, keys: Sequence[Any], found: Mapping[Any, Any]) -> list[Violation]:

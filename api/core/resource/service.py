@@ -31,19 +31,27 @@ M = TypeVar("M")
 class Service(Generic[M]):
     """Create, change, delete and restore rows of one model. Subclass it where a resource has rules of its own.
 
-    `references` tells which input fields hold keys of which relationship, such as `{"tag_ids": "tags"}`.
+    `references` tells which input fields hold keys of which relationship, such as `{"tag_ids": "tags"}`; `owners` are
+    the attributes that tell whose a row is.
     """
 
     saves_together: ClassVar[bool] = False
     """Set it in a subclass whose own `create`, `update` and `delete` need no row to be flushed: then the rows of a list
     are saved at once. Where a method is not the subclass's own, they are anyway."""
 
-    def __init__(self, model: type[M], session: Session, references: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        model: type[M],
+        session: Session,
+        references: Mapping[str, str] | None = None,
+        *,
+        owners: Collection[str] = (),
+    ) -> None:
         self.model = model
         self.session = session
         self.references = dict(references or {})
         self.repository: Repository[M] = Repository(model, session)
-        self._refers_to = References(model, session, self.references)
+        self._refers_to = References(model, session, self.references, owners)
         self._is_acquainted = False
 
     def create(self, data: Mapping[str, Any]) -> M:

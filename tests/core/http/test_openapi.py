@@ -226,3 +226,52 @@ def test_headings_have_the_right_article(document):
     assert paths["/api/v1/orders"]["post"]["summary"] == "Create an order"
     assert paths["/api/v1/orders/{id}/restore"]["post"]["summary"] == "Restore a deleted order"
     assert paths["/api/v1/users"]["post"]["summary"] == "Create a user"
+
+
+# -- who may
+
+
+def test_it_says_how_to_say_who_one_is(document):
+    assert {name: scheme["scheme"] for name, scheme in document["components"]["securitySchemes"].items()} == {
+        "accessToken": "bearer",
+        "apiKey": "bearer",
+    }
+
+
+def test_every_operation_says_who_may_and_what_is_told_to_others(document):
+    for path, method, operation in operations(document):
+        name = f"{method} {path}"
+        assert "For " in operation["description"], name
+        assert "401" in operation["responses"], name
+        is_open = {} in operation["security"]
+        assert is_open == ("For anyone." in operation["description"]), name
+        assert {"accessToken": []} in operation["security"], name
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "security", "who", "has_403"),
+    [
+        ("get", "/products", [{}, {"accessToken": []}, {"apiKey": []}], "For anyone.", False),
+        (
+            "post",
+            "/products",
+            [{"accessToken": []}, {"apiKey": []}],
+            "For the role manager or admin. An API key needs the scope `products:write`.",
+            True,
+        ),
+        (
+            "get",
+            "/orders/{id}",
+            [{"accessToken": []}, {"apiKey": []}],
+            "For the owner or the role manager or admin. An API key needs the scope `orders:read`.",
+            True,
+        ),
+        ("get", "/auth/sessions", [{"accessToken": []}], "For people who are logged in, not for API keys.", True),
+        ("post", "/auth/login", [{}, {"accessToken": []}, {"apiKey": []}], "For anyone.", False),
+    ],
+)
+def test_who_may_is_what_the_permission_says(document, method, path, security, who, has_403):
+    operation = document["paths"][f"{PREFIX}{path}"][method]
+    assert operation["security"] == security
+    assert operation["description"].endswith(who)
+    assert ("403" in operation["responses"]) is has_403

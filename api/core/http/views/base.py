@@ -21,7 +21,6 @@ from api.core.errors import (
     Violation,
 )
 from api.core.http import conditional
-from api.core.http.field_rules import FieldRules
 from api.core.http.query_string import pairs_of
 from api.core.http.responses import row_response
 from api.core.http.schema import references_of
@@ -53,7 +52,7 @@ class BaseViews:
         self.db = resource.db
         self.model = resource.model
         self.schema = resource.schema
-        self.rules = FieldRules(resource.schema, resource.policy)
+        self.rules = resource.rules
         self._allowed = lru_cache(ALLOW_LISTS_KEPT)(self._allow_list)
 
     @property
@@ -79,7 +78,9 @@ class BaseViews:
         """`with self.writing() as service:` a service in a transaction, in which nothing is loaded lazily."""
         with self.db.transaction() as session:
             session.info[STRICT_LOADING] = True
-            yield self.resource.service_class(self.model, session, references_of(self.schema))
+            yield self.resource.service_class(
+                self.model, session, references_of(self.schema), owners=self.resource.policy.owners
+            )
 
     def written(self, session: Session, plan: QueryPlan, key: Any, status: int) -> Response:
         """The row as a read would show it, seen from within the transaction that wrote it."""
@@ -116,14 +117,9 @@ class BaseViews:
         if not self.grant(permission).covers(row, user_id):
             raise ForbiddenError(f"You may not {permission} this {self.schema.component_name('response').lower()}.")
 
-    def new(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """`data` for a new row, after a check that whoever asks may set all of it."""
-        self.rules.refuse(data)
-        return self.rules.owned(data)
-
     def permitted(self, data: Mapping[str, Any], row: Any) -> Mapping[str, Any]:
         """`data` to change `row` with, after a check that whoever asks may set what differs."""
-        self.rules.refuse(data, row)
+        self.rules.check_change(data, row)
         return data
 
     def absent(self, key: Any) -> str:

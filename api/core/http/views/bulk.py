@@ -69,11 +69,13 @@ class BulkViews(BaseViews):
         if not self.resource.has_view("patch"):
             reason = f"{self.resource.name.capitalize()} cannot be changed."
             raise MalformedRequestError(violations=[Violation(reason, parameter=UPSERT)])
+        self._check_upsert()
         key = self._unique_key(options.upsert)
         if self.resource.require_if_match:
             raise PreconditionRequiredError("An upsert names no versions, which this resource demands.")
-        self._check_upsert()
-        return self._listed(options, lambda bulk: bulk.upsert(items, key, kept=self._given_once()))
+        # A row that is there does not change hands by what is left out.
+        kept = [*self._given_once(), *self.rules.left_out(data["items"])]
+        return self._listed(options, lambda bulk: bulk.upsert(items, key, kept=kept))
 
     def bulk_update(self, data: Mapping[str, Any]) -> Response:
         """Change many, each by its id and, where given, in its version."""
@@ -89,7 +91,7 @@ class BulkViews(BaseViews):
 
     def update_where(self, data: Mapping[str, Any]) -> Response:
         """Change all that match."""
-        self.rules.refuse(data)
+        self.rules.check_change(data)
         return self._selected(
             "update", lambda bulk, keys: bulk.update([Item(n, data, key=key) for n, key in enumerate(keys)])
         )
@@ -107,7 +109,7 @@ class BulkViews(BaseViews):
         if len(given) > most:
             detail = f"At most {most} items at a time; these are {len(given)}."
             raise InvalidError(violations=[Violation(detail, pointer="/items")])
-        schema = None if variant is None else self.schema(variant=variant)
+        schema = None if variant is None else self.rules.schema(variant)
         if variant == "create":
             return [self._new(self._loaded(number, item, schema, Item(number))) for number, item in enumerate(given)]
         versioned = VersionedItem(self.model)
@@ -139,7 +141,7 @@ class BulkViews(BaseViews):
     def _new(self, item: Item) -> Item:
         """An item for a new row, which whoever asks may set like that."""
         try:
-            return item if item.error else replace(item, data=self.new(item.data))
+            return item if item.error else replace(item, data=self.rules.new(item.data))
         except InvalidError as error:
             return replace(item, error=error)
 
@@ -157,13 +159,13 @@ class BulkViews(BaseViews):
 
         def guard(item: Item, row: Any) -> None:
             self.check_row(row, permission)
-            self.rules.refuse(item.data, row)
+            self.rules.check_change(item.data, row)
 
         return guard
 
     def _unique_key(self, names: Sequence[str]) -> ModelKey:
         """The unique key that these names of public fields, or the name of an index over such, mean."""
-        fields = self.schema(variant="create").load_fields
+        fields = self.rules.schema("create").load_fields
         public = {field.attribute or name: name for name, field in fields.items()}
         keys = [key for key in unique_keys(self.model) if public.keys() >= {*key.attributes}]
         known = {", ".join(public[name] for name in key.attributes): key for key in keys}

@@ -39,7 +39,7 @@ def _list(resource: ResourceBlueprint, view: View, suffix: str, item: Any) -> Vi
 
 
 def _update_where(resource: ResourceBlueprint, view: View) -> View:
-    view = resource.arguments(resource.schema(variant="patch"))(view)
+    view = resource.arguments(resource.body("patch"))(view)
     return _delete_where(resource, view)
 
 

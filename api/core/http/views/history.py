@@ -11,8 +11,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate, valida
 
 from api.core.access.visibility import UNRESTRICTED, current_visibility
 from api.core.database.history import OPERATIONS, History
-from api.core.errors import InvalidError, NotFoundError
-from api.core.http.body import violations_of
+from api.core.errors import NotFoundError
 from api.core.http.fields import Integer
 from api.core.http.keys import LARGEST_KEY
 from api.core.http.query_string import pairs_of
@@ -149,14 +148,12 @@ class HistoryViews(BaseViews):
             return self.written(service.session, plan, key, 200)
 
     def _writable(self, recorded: Mapping[str, Any]) -> Any:
-        """`recorded` as a PATCH would have it; what whoever asks may not set stays as it is.
+        """`recorded` as a PATCH would have it; what whoever asks may not set stays as it is, and so does the owner.
 
         Raises:
             InvalidError: where a rule has become stricter than what was.
         """
-        schema = self.schema(variant="patch")
-        names = {field.data_key or name for name, field in schema.load_fields.items()} - self.rules.protected
-        try:
-            return schema.load({name: value for name, value in recorded.items() if name in names})
-        except ValidationError as error:
-            raise InvalidError(violations=violations_of(error.normalized_messages(), schema)) from error
+        fields = self.rules.schema("patch").load_fields
+        names = {field.data_key or name for name, field in fields.items()} - self.rules.protected
+        loaded = self.rules.load("patch", {name: value for name, value in recorded.items() if name in names})
+        return self.rules.settable(loaded, given={})

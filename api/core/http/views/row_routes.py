@@ -41,19 +41,19 @@ def _get(resource: ResourceBlueprint, view: View) -> View:
 
 
 def _create(resource: ResourceBlueprint, view: View) -> View:
-    view = resource.arguments(resource.schema(variant="create"), example=resource.example)(view)
+    view = resource.arguments(resource.body("create"), example=resource.example)(view)
     view = _row(resource, view, 201, "Created.", LOCATION)
     return errors(resource, view, BODY_ERRORS)
 
 
 def _replace(resource: ResourceBlueprint, view: View) -> View:
-    view = resource.arguments(resource.schema(variant="replace"))(view)
+    view = resource.arguments(resource.body("replace"))(view)
     return _changed(resource, view)
 
 
 def _patch(resource: ResourceBlueprint, view: View) -> View:
-    schema = resource.schema(variant="patch")
-    schema.media_types |= {MERGE_PATCH_TYPE: None, JSON_PATCH_TYPE: json_patch}
+    schema = resource.body("patch", MERGE_PATCH_TYPE)
+    schema.media_types |= {JSON_PATCH_TYPE: json_patch}
     view = resource.arguments(schema)(view)
     others = {MERGE_PATCH_TYPE: {"schema": schema}, JSON_PATCH_TYPE: {"schema": OPERATIONS_SCHEMA}}
     return _changed(resource, resource.doc(requestBody={"content": others})(view))

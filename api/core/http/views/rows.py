@@ -50,7 +50,7 @@ class RowViews(BaseViews):
         """Create one."""
         plan = self.written_plan()
         with self.writing() as service:
-            row = service.create(self.new(data))
+            row = service.create(self.rules.new(data))
             response = self.written(service.session, plan, row.id, 201)
             # Below the collection's own address: the view of a row may be left out.
             response.headers["Location"] = f"{url_for(f'{self.resource.name}.create')}/{row.id}"
@@ -64,7 +64,7 @@ class RowViews(BaseViews):
     def patch(self, data: Mapping[str, Any] | JSONPatch, key: Any) -> Response:
         """Change the given fields of one: JSON is merged (RFC 7396), or edited by a JSON Patch (RFC 6902)."""
         if isinstance(data, JSONPatch):
-            schema = self.schema(variant="patch", exclude=[*self.rules.hidden])
+            schema = self.rules.schema("patch")
             return self._change(
                 key, {}, lambda service, row: service.update(row, self.permitted(data.changes(schema, row), row))
             )

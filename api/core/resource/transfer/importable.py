@@ -45,6 +45,7 @@ class NaturalKey:
 
     name: str
     refers: ImportField
+    model: type[Any]
     key: Column[Any]
     unique: UniqueKey
     live: tuple[ColumnElement[bool], ...]
@@ -64,8 +65,15 @@ class Importable:
         ValueError: for a name that is no such field.
     """
 
-    def __init__(self, model: type[Any], schema: Callable[..., Schema], names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        model: type[Any],
+        schema: Callable[..., Schema],
+        names: Sequence[str] | None = None,
+        refused: Collection[str] = (),
+    ) -> None:
         self.model = model
+        self._refused = frozenset(refused)
         self._make_schema = schema
         self.table: Table = inspect(model).local_table
         self._shown = schema(variant="response")
@@ -79,8 +87,8 @@ class Importable:
         self.fields = {name: item for name, item in _stored(self.schema, model) if name in chosen}
 
     def without(self, names: Collection[str]) -> Importable:
-        """The same, but for these fields."""
-        return Importable(self.model, self._make_schema, [name for name in self.fields if name not in names])
+        """The same, but for these fields, which a file may not have."""
+        return Importable(self.model, self._make_schema, [name for name in self.fields if name not in names], names)
 
     @cached_property
     def required(self) -> tuple[str, ...]:
@@ -91,7 +99,8 @@ class Importable:
     def ignored(self) -> frozenset[str]:
         """What an export shows and nobody can set: it may stand in a file and is not looked at."""
         shown = dict(_paths(self._shown))
-        return frozenset(shown.keys() - self.fields.keys() - self.natural_keys.keys())
+        known = self.fields.keys() | self.natural_keys.keys()
+        return frozenset(name for name in shown.keys() - known if name.partition(".")[0] not in self._refused)
 
     @cached_property
     def natural_keys(self) -> dict[str, NaturalKey]:
@@ -112,7 +121,7 @@ class Importable:
         mapper = inspect(self.model)
         by_column = {item.column: item for item in self.fields.values()}
         for name, field in dumped_fields(self._shown).items():
-            if not is_embed(field):
+            if not is_embed(field) or name in self._refused:
                 continue
             relationship = mapper.relationships[attribute_of(field)]
             local = next(iter(relationship.local_columns))
@@ -135,7 +144,7 @@ def _keys_of(
     for key in unique_keys(mapper.local_table):
         column = key.columns[0]
         if len(key.columns) == 1 and column in public and isinstance(column.type, String):
-            yield NaturalKey(f"{name}.{public[column]}", refers, remote, key, live)
+            yield NaturalKey(f"{name}.{public[column]}", refers, model, remote, key, live)
 
 
 def _stored(schema: Schema, model: type[Any]) -> Iterator[tuple[str, ImportField]]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ARRAY, Text, bindparam, func, select
 
+from api.core.query.relations import in_sight
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -51,8 +53,12 @@ class References:
 
 
 def _lookup(natural: NaturalKey) -> Select[Any]:
-    """Each of `texts` that names a live row, and that row's key."""
+    """Each of `texts` that names a live row in sight, and that row's key."""
     (column,) = natural.unique.columns
     given = func.unnest(bindparam("texts", type_=ARRAY(Text))).table_valued(column.name).alias("given")
     (wanted,), (compared,) = natural.unique.values_in(given), natural.unique.expressions
-    return select(given.c[column.name], natural.key).join(column.table, compared == wanted).where(*natural.live)
+    return (
+        select(given.c[column.name], natural.key)
+        .join(column.table, compared == wanted)
+        .where(*natural.live, *in_sight(natural.model))
+    )

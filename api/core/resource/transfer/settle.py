@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from api.core.query.relations import soft_deletable
+from api.core.query.relations import in_sight, soft_deletable
 from api.core.resource.transfer.stage import LINE, MISSING
 
 if TYPE_CHECKING:
@@ -211,9 +211,9 @@ def _place(names: tuple[str, ...]) -> str | None:
 
 
 def _parents(model: type[Any], item: ImportField) -> Iterator[tuple[Any, tuple[ColumnElement[bool], ...]]]:
-    """The columns that the field refers to, and the conditions for a row there to be live."""
+    """The columns that the field refers to, and the conditions for a row there to be live and in sight."""
     for key in item.column.foreign_keys:
         table = key.column.table
         parent: Any = next(mapper for mapper in inspect(model).registry.mappers if mapper.local_table is table)
         live = (table.c.deleted_at.is_(None),) if soft_deletable(parent.class_) else ()
-        yield key.column, live
+        yield key.column, (*live, *in_sight(parent.class_))

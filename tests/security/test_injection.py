@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from werkzeug.test import create_environ, run_wsgi_app
 
 from api.core.access.caller import Caller
 from tests.accounts import PASSWORD
@@ -145,3 +146,15 @@ def test_the_scanner_finds_a_payload_that_is_code_and_none_that_is_a_value():
         f"SELECT '\\' || {MARK} || '",
     ]
     assert all(MARK in witness.outside_of_literals(statement) for statement in code)
+
+
+def test_no_host_that_is_sent_gets_into_an_answer(app, client, shop):
+    for payload in PAYLOADS:
+        host = payload.encode().decode("latin-1").translate({10: " ", 13: " ", 0: " "})
+        for form in (host, f"localhost:{host}", f"{host}@localhost", f"localhost, {host}"):
+            environ = create_environ(f"/api/v1/products/{shop['products']}", method="GET") | {"HTTP_HOST": form}
+            body, status, headers = run_wsgi_app(app, environ)
+            said = b"".join(body).decode() + str(headers)
+            assert int(status[:3]) < 500, (form, said)
+            assert MARK not in said.lower(), (form, said)
+    assert client.get("/api/v1/products").status_code == 200

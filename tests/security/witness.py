@@ -95,12 +95,3 @@ def schema_digest() -> str:
     """The same as long as nobody has changed tables, functions, roles, triggers or policies."""
     with db.engine.connect() as connection:
         return str(connection.scalar(_SCHEMA))
-
-
-def row_counts() -> dict[str, int]:
-    """The number of rows of each table of the API, but for those that note what has been tried."""
-    with db.engine.connect() as connection:
-        return {
-            table.name: connection.scalar(text(f"SELECT count(*) FROM {table.name}")) or 0  # noqa: S608 - its own names
-            for table in db.metadata.sorted_tables
-        }

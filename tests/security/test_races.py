@@ -102,6 +102,22 @@ def test_who_is_shut_out_while_writing_writes_nothing_more_from_then_on(app, use
     assert scalar(select(User.is_active).where(User.id == user.id)) is False
 
 
+def test_whoever_writes_to_an_account_cannot_keep_it_from_being_closed(app, user):
+    headers = bearing(log_in(stranger(app), user)["access_token"])
+
+    def close() -> TestResponse:
+        return stranger(app).post(f"{AUTH}/deactivate", json={"password": PASSWORD}, headers=headers)
+
+    with ThreadPoolExecutor(1) as pool, db.engine.connect() as writer:
+        writer.execute(text("UPDATE users SET version = version + 1 WHERE id = :id"), {"id": user.id})
+        closing = pool.submit(close)
+        while not closing.done() and not scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+            pass
+        writer.commit()
+        answer = closing.result()
+    assert answer.status_code == 204, answer.text
+
+
 def test_keys_and_sessions_made_while_an_account_is_closed_do_not_outlive_it(app, user):
     tokens = log_in(stranger(app), user)
     headers = bearing(tokens["access_token"])

@@ -178,7 +178,9 @@ class Accounts:
         """Close the account, which ends its sessions and its keys; raises as `change_password` does."""
         self._proven(user_id, password, "password")
         self._run(
-            lambda session: UserService(User, session).update(session.get_one(User, user_id), {"is_active": False})
+            lambda session: UserService(User, session).update(
+                session.get_one(User, user_id, with_for_update=True), {"is_active": False}
+            )
         )
 
     def sessions(self, user_id: int) -> Sequence[AuthSession]:

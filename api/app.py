@@ -6,6 +6,7 @@ import atexit
 from dataclasses import replace
 
 from flask import Flask
+from sqlalchemy.exc import OperationalError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import cli, registry
@@ -14,6 +15,7 @@ from api.core.access.passwords import PASSWORDS, Cost
 from api.core.access.predicates import anyone, role
 from api.core.access.tokens import TokenCodec, derived_keys
 from api.core.database.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from api.core.database.roles import Roles, provision_own, url_as
 from api.core.http import (
     allowed_hosts,
     authentication,
@@ -152,11 +154,13 @@ def _with_database(app: Flask, settings: Settings) -> Settings:
     if settings.database_url:
         return settings
     server = EmbeddedPostgres(settings.instance_path / "postgres")
+    roles = Roles(settings.api_db_user, settings.reader_db_user)
     try:
-        url = server.start()
-    except EmbeddedPostgresError as error:
+        url = checked_database_url(server.start())
+        provision_own(url, roles)
+    except (EmbeddedPostgresError, OperationalError) as error:
         raise ConfigurationError(str(error)) from error
     # The last process that uses the server stops it, whichever had started it.
     atexit.register(server.stop)
     app.extensions["embedded_postgres"] = server
-    return replace(settings, database_url=checked_database_url(url))
+    return replace(settings, database_url=url_as(url, roles.api), migration_url=url)

@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
-DEVELOPMENT_SECRETS = frozenset({"development-only-secret-key", "postgres", "admin"})
+DEVELOPMENT_SECRETS = frozenset({"development-only-secret-key", "postgres", "admin", "backend_api", "backend_reader"})
 MINIMUM_SECRET_LENGTH = 32
 _NAMED_DATABASE = "DATABASE_URL_"
 _REDIS_URL = "Must be a URL such as redis://:password@host:6379/0, or rediss:// for TLS."
 _DATABASE_NAME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+_role_name = validate.Regexp(
+    re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,53}\Z", re.ASCII),
+    error="must be up to 54 letters a-z, digits and _, not beginning with pg_.",
+)
 
 
 class ConfigurationError(click.ClickException):
@@ -40,15 +44,21 @@ class ConfigurationError(click.ClickException):
 class Settings:
     """Everything that can be set from outside. Times are in seconds unless the name says otherwise.
 
-    `database_url` empty means: run the embedded PostgreSQL below `instance_path`. `databases` holds the URLs of further
-    databases by name.
+    `database_url` empty means: run the embedded PostgreSQL below `instance_path`. `migration_url` is of the same
+    database, as the role that owns it; empty, the API's role does. `databases` holds the URLs of further databases by
+    name.
     """
 
     app_env: str = "development"
     secret_key: str = field(default="development-only-secret-key", repr=False)
     database_password: str = field(default="", repr=False)
+    api_db_user: str = "backend_api"
+    api_db_password: str = field(default="", repr=False)
+    reader_db_user: str = "backend_reader"
+    reader_db_password: str = field(default="", repr=False)
 
     database_url: str = field(default="", repr=False)
+    migration_url: str = field(default="", repr=False)
     databases: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
     pool_size: int = 10
     max_overflow: int = 20
@@ -176,6 +186,11 @@ def _read(env: Env) -> dict[str, Any]:
         "app_env": env.str("APP_ENV", Settings.app_env, validate=validate.OneOf(["development", "test", "production"])),
         "secret_key": env.str("SECRET_KEY", Settings.secret_key, validate=validate.Length(min=1)),
         "database_url": checked_database_url(env.str("DATABASE_URL", "")),
+        "migration_url": _migration_url(env),
+        "api_db_user": env.str("API_DB_USER", Settings.api_db_user, validate=_role_name),
+        "api_db_password": env.str("API_DB_PASSWORD", ""),
+        "reader_db_user": env.str("READER_DB_USER", Settings.reader_db_user, validate=_role_name),
+        "reader_db_password": env.str("READER_DB_PASSWORD", ""),
         "databases": _named_databases(env),
         # libpq reads it by itself, where the URL has no password.
         "database_password": env.str("PGPASSWORD", ""),
@@ -303,6 +318,15 @@ def _parsed(env: Env, variable: str, parse: Callable[[str], T]) -> T:
         raise ConfigurationError(f"{variable} {error}") from None
 
 
+def _migration_url(env: Env) -> str:
+    """`DATABASE_MIGRATION_URL`, with `DATABASE_MIGRATION_PASSWORD` in it, which need not be encoded."""
+    url = checked_database_url(env.str("DATABASE_MIGRATION_URL", ""), "DATABASE_MIGRATION_URL")
+    password = env.str("DATABASE_MIGRATION_PASSWORD", "")
+    if url and password:
+        url = make_url(url).set(password=password).render_as_string(hide_password=False)
+    return url
+
+
 def _named_databases(env: Env) -> dict[str, str]:
     """`DATABASE_URL_REPORTING=…` as the database "reporting"; one without a URL is none."""
     databases = {}
@@ -372,13 +396,20 @@ def _refuse_development_secrets(settings: Settings) -> None:
         message = "DATABASE_URL is not set; with APP_ENV=production it must name a PostgreSQL server"
         raise ConfigurationError(message)
     named = {f"{_NAMED_DATABASE}{name.upper()}": url for name, url in settings.databases.items()}
-    for variable, url in {"DATABASE_URL": settings.database_url, **named}.items():
+    named["DATABASE_URL"] = settings.database_url
+    if settings.migration_url:
+        named["DATABASE_MIGRATION_URL"] = settings.migration_url
+    for variable, url in named.items():
         in_url = make_url(url).password
         if (in_url or settings.database_password) in DEVELOPMENT_SECRETS:
             message = (
                 f"{variable if in_url else 'PGPASSWORD'} holds a development default as the database's password; "
                 "with APP_ENV=production set another one"
             )
+            raise ConfigurationError(message)
+    for variable in ("API_DB_PASSWORD", "READER_DB_PASSWORD"):
+        if getattr(settings, variable.lower()) in DEVELOPMENT_SECRETS:
+            message = f"{variable} is a development default; with APP_ENV=production set another one"
             raise ConfigurationError(message)
 
 

@@ -1,4 +1,4 @@
-"""How `flask db …` runs: over the application's own engine, under one lock, with timeouts that spare the service."""
+"""How `flask db …` runs: as the role that owns the tables, under one lock, with timeouts that spare the service."""
 
 import logging
 import time
@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 import api.core.database.autogenerate  # noqa: F401 - teaches autogenerate our triggers
+from api.core.database.roles import grant
 from api.core.database.types import UTCDateTime
 
 # Any number that nothing else in this database takes an advisory lock on.
@@ -54,7 +55,7 @@ def render_item(kind, item, autogen_context):
 
 def run_migrations_offline() -> None:
     """Print the SQL instead of running it (`--sql`)."""
-    context.configure(url=database.engine.url, target_metadata=metadata, literal_binds=True)
+    context.configure(url=database.owner_engine.url, target_metadata=metadata, literal_binds=True)
     with context.begin_transaction():
         for timeout in TIMEOUTS.split("; "):
             context.execute(timeout)
@@ -71,7 +72,7 @@ def run_migrations_online() -> None:
         # CHECK constraints are compared, too, by their names.
         "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
     }
-    with only_process(), database.engine.connect() as connection:
+    with only_process(), database.owner_engine.connect() as connection:
         partitions.update(connection.scalars(text("SELECT relname FROM pg_class WHERE relispartition")))
         connection.execute(text(TIMEOUTS))
         connection.commit()
@@ -79,6 +80,8 @@ def run_migrations_online() -> None:
             context.configure(connection=connection, target_metadata=metadata, **options)
             with context.begin_transaction():
                 context.run_migrations()
+                # New tables are served, and read for reports, without another step.
+                grant(connection, database.roles, metadata)
         finally:
             connection.rollback()
             connection.execute(text(RESET_TIMEOUTS))
@@ -93,7 +96,7 @@ def only_process():
     and CREATE INDEX CONCURRENTLY in the other process would wait for that.
     """
     # Apart from the pool, which may have room for one connection only.
-    engine = sa.create_engine(database.engine.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+    engine = sa.create_engine(database.owner_engine.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
     with connected(engine) as connection:
         while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": MIGRATION_LOCK}):
             time.sleep(LOCK_POLL_INTERVAL)

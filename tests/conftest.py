@@ -15,11 +15,13 @@ from flask.globals import _cv_app
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
 from sqlalchemy import text
+from sqlalchemy.orm import Session as OwnSession
 
 from api import registry
 from api.config import Settings
 from api.core.access.passwords import PASSWORDS, Cost
 from api.core.database.embedded import EmbeddedPostgres
+from api.core.database.roles import Roles, provision_own, url_as
 from api.core.database.statements import counting
 from api.extensions import db
 from tests.apps import AdminClient, create_app
@@ -85,10 +87,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgre
 
 @pytest.fixture(scope="session")
 def settings(server: EmbeddedPostgres) -> Settings:
-    """Settings of the application under test; nothing is read from the environment."""
+    """Settings of the application under test, which owns none of the tables; nothing is read from the environment."""
+    url = server.url.replace("postgresql://", "postgresql+psycopg2://", 1)
+    provision_own(url, Roles())
     return Settings(
         app_env="test",
-        database_url=server.url.replace("postgresql://", "postgresql+psycopg2://", 1),
+        database_url=url_as(url, Roles().api),
+        migration_url=url,
         log_level="WARNING",
         pool_timeout=2.0,
         rate_limit_address="",
@@ -103,6 +108,10 @@ def app(settings: Settings) -> Iterator[Flask]:
     application.test_client_class = SeparateClient
     with application.app_context():
         upgrade()
+        with db.owner_engine.begin() as owner:
+            # Tests make tables of their own, which no migration grants access to.
+            owner.execute(text(f"ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {db.roles.api}, {db.roles.all_rows}"))
+            owner.execute(text(f"GRANT SET ON PARAMETER deadlock_timeout TO {db.roles.api}, {db.roles.all_rows}"))
     yield application
     db.shutdown()
 
@@ -113,7 +122,7 @@ def database(app: Flask) -> Iterator[Flask]:
     with app.app_context():
         yield app
         db.session.remove()
-        with db.engine.begin() as connection:
+        with db.owner_engine.begin() as connection:
             # Without triggers, so that to empty the tables makes no history.
             connection.execute(text("SET LOCAL session_replication_role = replica"))
             for table in reversed(db.metadata.sorted_tables):
@@ -125,6 +134,14 @@ def session(database: Flask) -> scoped_session[Session]:
     """The session of this test."""
     del database
     return db.session
+
+
+@pytest.fixture
+def owner(database: Flask) -> Iterator[Session]:
+    """A session of the role that owns the tables."""
+    del database
+    with OwnSession(db.owner_engine) as session:
+        yield session
 
 
 @pytest.fixture

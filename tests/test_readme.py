@@ -41,10 +41,11 @@ def is_complete(command):
 @pytest.fixture(scope="module")
 def demo(settings):
     """A client of an application on a database of its own, filled as `make run` fills an empty one."""
-    engine = create_engine(settings.database_url, isolation_level="AUTOCOMMIT")
+    engine = create_engine(settings.migration_url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text("CREATE DATABASE readme"))
-    application = create_app(replace(settings, database_url=settings.database_url.rsplit("/", 1)[0] + "/readme"))
+    url = settings.migration_url.rsplit("/", 1)[0] + "/readme"
+    application = create_app(replace(settings, database_url=url, migration_url=""))
     with application.app_context():
         upgrade()
         result = application.test_cli_runner().invoke(args=["seed", *DEMO_DATA])

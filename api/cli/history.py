@@ -60,7 +60,7 @@ def partitions(*, ahead: int, as_json: bool) -> None:
     What is there already stays as it is. Entries of a month that had no partition are in the default one, and are moved
     to the one that is made for them.
     """
-    with _failing_in_one_line(), db.transaction() as session:
+    with _failing_in_one_line(), db.owner_transaction() as session:
         made = make_partitions(session, ahead)
     if as_json:
         click.echo(json.dumps({"made": made}, indent=2))
@@ -86,7 +86,7 @@ def prune_command(*, months: int, dry_run: bool, as_json: bool) -> None:
     Whole months are dropped: all that is from before the month which began that long ago. So an entry may be kept for
     up to a month longer, and never for less.
     """
-    with _failing_in_one_line(), db.transaction() as session:
+    with _failing_in_one_line(), db.owner_transaction() as session:
         pruned = prune(session, months, dry_run=dry_run)
     if as_json:
         click.echo(json.dumps({"dry_run": dry_run, **asdict(pruned)}, indent=2))

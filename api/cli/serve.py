@@ -23,6 +23,7 @@ from sqlalchemy import text
 
 from api.core.database.embedded import EmbeddedPostgresError
 from api.core.database.history_partitions import make_partitions
+from api.core.database.roles import url_as
 from api.extensions import db
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _refuse_taken_port(host: str, port: int) -> None:
 def _prepare_database(*, local: bool) -> None:
     """Migrate to head, and fill the database with demo data if it is our own and empty."""
     flask_migrate.upgrade()
-    with db.transaction() as session:
+    with db.owner_transaction() as session:
         make_partitions(session)
     if local:
         is_empty = db.session.scalar(text("SELECT NOT EXISTS (SELECT FROM users)"))
@@ -122,7 +123,7 @@ class Supervisor:
         self._settings = settings
         self._server = server
         self._project = project
-        self._url = server.url if server else settings.database_url
+        self._url = self._current_url()
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._is_announced = False
         self._database_check = 0.0
@@ -142,20 +143,24 @@ class Supervisor:
                 return 0
             if not self._is_announced:
                 self._announce_when_ready()
-            if self._restart_database() and self._server is not None and self._server.url != self._url:
+            if self._restart_database() and self._current_url() != self._url:
                 # Its port was taken meanwhile, and gunicorn was told the old one.
-                self._url = self._server.url
+                self._url = self._current_url()
                 self._stop_gunicorn(gunicorn)
                 gunicorn = self._start_gunicorn()
         click.secho("gunicorn has ended by itself.", fg="red", err=True)
         return gunicorn.returncode if gunicorn.returncode >= 0 else 128 - gunicorn.returncode
+
+    def _current_url(self) -> str:
+        return self._settings.database_url if self._server is None else url_as(self._server.url, db.roles.api)
 
     def _start_gunicorn(self) -> subprocess.Popen[bytes]:
         """Start it away from the terminal, whose Ctrl-C would break its requests off, and in our keeping."""
         return subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "api.wsgi:app"],
             cwd=self._project,
-            env=os.environ | {"DATABASE_URL": self._url, SUPERVISOR: str(os.getpid())},
+            # Of the database, it knows the role that owns nothing.
+            env=os.environ | {"DATABASE_URL": self._url, "DATABASE_MIGRATION_URL": "", SUPERVISOR: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -207,7 +212,7 @@ class Supervisor:
     def _announce(self, address: str) -> None:
         rows = {"API": f"{address}/api/v1", "Docs": f"{address}/docs"}
         if self._server is not None:
-            rows["Database"] = self._url
+            rows["Database"] = self._server.url
         click.secho("\n  The backend is running.", fg="green", bold=True, nl=False)
         click.echo(" Ctrl-C stops it.\n")
         for name, value in rows.items():

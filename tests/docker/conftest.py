@@ -44,6 +44,8 @@ def production() -> Iterator[Stack]:
     local = {
         "SECRET_KEY": "test-secret-" * 4,
         "POSTGRES_PASSWORD": f"'{AWKWARD_PASSWORD}'",
+        "API_DB_PASSWORD": f"'{AWKWARD_PASSWORD}-api'",
+        "READER_DB_PASSWORD": f"'{AWKWARD_PASSWORD}-reader'",
         "POSTGRES_VERSION": OLDEST_POSTGRESQL,
         "DB_LOCK_TIMEOUT_MS": "14000",
     }

@@ -22,7 +22,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 DOCKER_SOCKET = Path("/var/run/docker.sock")
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "instance", ".env.local", "__pycache__", ".*_cache", ".hypothesis")
 # What the compose files read: a variable of the person who runs the tests must not decide what they find.
-READ_BY_COMPOSE = ("COMPOSE_", "POSTGRES_", "PGADMIN_", "API_", "DATABASE_URL")
+READ_BY_COMPOSE = ("COMPOSE_", "POSTGRES_", "PGADMIN_", "API_", "READER_", "DATABASE_")
 WAIT_SECONDS = 60.0
 # Hardly a character that could stand in a URL, a shell word or a password file as it is.
 AWKWARD_PASSWORD = 'p@ss/w:o?r#d%20 $x"&=+'

@@ -28,10 +28,18 @@ def in_api(stack: Stack, command: str, *, check: bool = True) -> subprocess.Comp
 
 
 def test_a_product_is_stored_under_a_password_full_of_special_characters(production: Stack) -> None:
-    assert in_api(production, "printenv PGPASSWORD").stdout == f"{AWKWARD_PASSWORD}\n"
+    assert in_api(production, "printenv PGPASSWORD").stdout == f"{AWKWARD_PASSWORD}-api\n"
     product = production.create_product()
     assert production.status(f"/api/v1/products/{product['id']}") == HTTPStatus.OK
     assert production.sql("SHOW server_version_num").startswith("15")
+
+
+def test_the_api_knows_no_password_but_that_of_the_role_that_owns_nothing(production: Stack) -> None:
+    known = in_api(production, "env").stdout.replace(f"{AWKWARD_PASSWORD}-api", "")
+    assert AWKWARD_PASSWORD not in known
+    refused = in_api(production, "flask db downgrade", check=False)
+    assert refused.returncode != 0
+    assert "must be owner" in refused.stderr
 
 
 def test_the_api_runs_as_an_ordinary_user_without_capabilities(production: Stack) -> None:
@@ -79,9 +87,11 @@ def test_a_development_secret_is_refused_by_name(production: Stack) -> None:
 
 
 def test_the_default_database_password_is_refused(production: Stack) -> None:
-    refused = production.shell("docker-compose run --rm --no-deps -T -e PGPASSWORD=postgres migrate", check=False)
-    assert refused.returncode != 0
-    assert "PGPASSWORD" in refused.stderr
+    for variable in ("PGPASSWORD", "API_DB_PASSWORD"):
+        run = f"docker-compose run --rm --no-deps -T -e {variable}=backend_api migrate"
+        refused = production.shell(run, check=False)
+        assert refused.returncode != 0
+        assert variable in refused.stderr
 
 
 def test_a_request_in_flight_is_answered_after_sigterm(started: Stack) -> None:
@@ -135,6 +145,7 @@ def test_a_dump_of_the_oldest_postgresql_is_restored_by_the_newest(started: Stac
     started.shell(f"docker volume rm {started.project}_postgres-data")
     started.environment["POSTGRES_VERSION"] = "18"
     started.up("postgres")
+    started.shell("docker-compose run --rm -T migrate flask database provision")
     started.shell(f"{load} < upgrade.sql")
     started.up()
     assert started.sql("SHOW server_version_num").startswith("18")

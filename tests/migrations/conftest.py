@@ -28,6 +28,8 @@ _INVENTORY = {
         SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
         WHERE connamespace = 'public'::regnamespace AND conname <> 'alembic_version_pkc' AND contype <> 'n'""",
     "indexes": "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version'",
+    "policies": "SELECT tablename, policyname, qual FROM pg_policies WHERE schemaname = 'public'",
+    "row security": "SELECT relname FROM pg_class WHERE relrowsecurity",
     "triggers": "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
     "functions": r"""
         SELECT regexp_replace(pg_get_functiondef(oid), '\s+', ' ', 'g') FROM pg_proc
@@ -52,20 +54,20 @@ def new_database(settings):
 
     def make(copy_of="template0"):
         name = f"migrated_{next(_number)}"
-        with _server_connection(settings.database_url) as cursor:
+        with _server_connection(settings.migration_url) as cursor:
             cursor.execute(f"CREATE DATABASE {name} TEMPLATE {copy_of}")
         made.append(name)
-        return make_url(settings.database_url).set(database=name).render_as_string(hide_password=False)
+        return make_url(settings.migration_url).set(database=name).render_as_string(hide_password=False)
 
     yield make
-    with _server_connection(settings.database_url) as cursor:
+    with _server_connection(settings.migration_url) as cursor:
         for name in made:
             cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @contextmanager
 def _application(settings, url):
-    app = create_app(replace(settings, database_url=url))
+    app = create_app(replace(settings, database_url=url, migration_url=""))
     with app.app_context():
         yield app
         db.session.remove()

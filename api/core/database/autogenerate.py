@@ -1,4 +1,4 @@
-"""`flask db migrate` and `flask db check` for what SQLAlchemy's metadata does not hold: triggers and their functions.
+"""`flask db migrate` and `flask db check` for what SQLAlchemy's metadata does not hold: triggers, functions, policies.
 
 The migration gets plain SQL, so that it keeps doing the same when the code changes later.
 """
@@ -6,6 +6,7 @@ The migration gets plain SQL, so that it keeps doing the same when the code chan
 from __future__ import annotations
 
 import re
+from itertools import chain
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from alembic.operations.ops import CreateTableOp
 from alembic.util import DispatchPriority
 from sqlalchemy import MetaData, text
 
+from api.core.database.access import Policy, policies
 from api.core.database.search import CREATE_EXTENSION, DROP_EXTENSION, TRIGRAMS, needs_extension
 from api.core.database.triggers import FUNCTIONS, TRIGGERS, all_functions, statements_with
 
@@ -31,6 +33,13 @@ _FUNCTION = text("SELECT pg_get_functiondef(to_regprocedure(:signature))")
 _TRIGGERS_OF = text(
     "SELECT t.tgname, c.relname, pg_get_triggerdef(t.oid) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
     "WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgfoid = to_regprocedure(:signature) ORDER BY t.tgname"
+)
+_POLICIES = text(
+    "SELECT c.relname, pg_get_expr(p.polqual, p.polrelid) FROM pg_policy p "
+    "JOIN pg_class c ON c.oid = p.polrelid WHERE c.relnamespace = 'public'::regnamespace AND c.relrowsecurity "
+    # Others than ours, of whoever operates the database, are left alone.
+    "AND p.polname = c.relname || '_owner' AND p.polcmd = '*' AND p.polpermissive AND p.polroles = '{0}' "
+    "AND p.polwithcheck IS NULL ORDER BY c.relname"
 )
 _EXISTING_EXTENSION = text("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = :name)")
 
@@ -126,6 +135,37 @@ def _existing(connection: Connection, trigger: Trigger) -> dict[str, tuple[str, 
     """Name and definition of the database's triggers of this kind, by table: one that was renamed keeps them."""
     found = connection.execute(_TRIGGERS_OF, {"signature": f"public.{trigger.function.signature}"})
     return {table: (name, definition) for name, table, definition in found if name.endswith(f"_{trigger.suffix}")}
+
+
+@comparators.dispatch_for("schema", qualifier="postgresql", priority=DispatchPriority.LAST)
+def compare_policies(context: AutogenContext, upgrade_ops: UpgradeOps, _schemas: Any) -> None:
+    """Add what makes the database's row security agree with the models."""
+    if context.connection is None or not isinstance(context.metadata, MetaData):
+        return
+    wanted = {policy.table: policy for policy in policies(context.metadata)}
+    existing = {table: Policy(table, condition) for table, condition in context.connection.execute(_POLICIES)}
+    right = {
+        table
+        for table, policy in existing.items()
+        if table in wanted and _bare(policy.condition) == _bare(wanted[table].condition)
+    }
+    obsolete = [_undone(policy) for table, policy in existing.items() if table not in right]
+    missing = [_done(policy) for table, policy in wanted.items() if table not in right]
+    # Taken off before their tables are dropped, and put on when these have been made.
+    upgrade_ops.ops[:] = [*chain(*obsolete), *upgrade_ops.ops, *chain(*missing)]
+
+
+def _done(policy: Policy) -> list[RunSQL]:
+    return [RunSQL(on, off) for on, off in zip(policy.create(), reversed(policy.drop()), strict=True)]
+
+
+def _undone(policy: Policy) -> list[RunSQL]:
+    return [RunSQL(off, on) for off, on in zip(policy.drop(), reversed(policy.create()), strict=True)]
+
+
+def _bare(condition: str) -> str:
+    """A policy's condition without what PostgreSQL adds to what was written."""
+    return re.sub(r"[()\s]|\bpublic\.|::text(\[\])?|\bas \"?(nullif|\?column\?)\"?", "", condition.lower())
 
 
 def _spaced(definition: str) -> str:

@@ -28,7 +28,13 @@ EVERYTHING = "*"
 """`Acting.unrestricted` of whoever may touch all rows of all tables."""
 ACTOR, REQUEST_ID, USER_ID, UNRESTRICTED = "app.actor", "app.request_id", "app.user_id", "app.unrestricted"
 """The names of the settings."""
+ALL_ROWS = "_all_rows"
+"""What stands behind the name of the API's role in that of the role from which no row is hidden."""
 
+_MAY_BECOME = (
+    "SELECT rolname FROM pg_roles WHERE rolname = session_user || %s AND pg_has_role(session_user, oid, 'MEMBER')"
+)
+_ROLE = "set_config('role', %s, true)"
 _ROWS = f"set_config('{USER_ID}', %s, true), set_config('{UNRESTRICTED}', %s, true)"
 _WRITER = f"set_config('{ACTOR}', %s, true), set_config('{REQUEST_ID}', %s, true)"
 # What else there is cannot run in a transaction, such as VACUUM, or touches no rows.
@@ -60,12 +66,15 @@ class Acting(NamedTuple):
 
 _SERVICE = Acting()
 _CURRENT: ContextVar[Acting] = ContextVar("acting", default=_SERVICE)
-_secured_tables: set[str] = set()
+_secured_tables: dict[str, str] = {}
 
 
-def secure(table: str) -> None:
-    """Tell the database who is acting in front of each read that names `table`, which has row security."""
-    _secured_tables.add(table)
+def secure(table: str, whole: str) -> None:
+    """Tell the database who is acting in front of each read that names `table`, which has row security.
+
+    All of its rows may be touched by whoever may touch all rows of `whole`, which its rows are parts of, or itself.
+    """
+    _secured_tables[table] = whole
     _needs_telling.cache_clear()
 
 
@@ -119,6 +128,17 @@ class AttributedConnection(WatchedConnection):
     """A connection that knows what its transaction has been told; None where that is nothing, or not sure."""
 
     told: Acting | None = None
+    all_rows_role: str | None = None
+    """The role that it may become, from which no row is hidden."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.autocommit = True
+        with self.cursor(cursor_factory=WatchedCursor) as cursor:
+            cursor.execute(_MAY_BECOME, [ALL_ROWS])
+            found = cursor.fetchone()
+        self.all_rows_role = None if found is None else found[0]
+        self.autocommit = False
 
     def commit(self) -> None:
         """Commit the transaction, and with it end its settings."""
@@ -173,40 +193,64 @@ class AttributedCursor(WatchedCursor):
             return connection.told != _CURRENT.get()
         if query == PING:
             return False
-        needs = _needs_telling(query if isinstance(query, str) else query.decode(errors="replace"))
-        return needs.rows or (needs.check and _CURRENT.get().credential is not None)
+        needs = _needs_telling(_text(query))
+        return bool(needs.tables) or (needs.check and _CURRENT.get().credential is not None)
 
     def _behind_news(self, query: str | bytes, *, has_values: bool) -> str | bytes:
-        news = self._news()
+        news = self._news(query)
         if isinstance(query, bytes):
             return news + b";\n" + query
         text = news.decode()
         return f"{text.replace('%', '%%') if has_values else text};\n{query}"
 
-    def _news(self) -> bytes:
-        """The statement that tells the transaction; in autocommit, all that a read has to be told."""
+    def _news(self, query: str | bytes = "") -> bytes:
+        """The statement that tells the transaction; in autocommit, all that this query has to be told."""
         acting = _CURRENT.get()
-        told: list[Any] = ["" if acting.user_id is None else str(acting.user_id), acting.unrestricted]
-        statement = f"SELECT {_ROWS}"
-        if not self.connection.autocommit:
+        if self.connection.autocommit:
+            parts, values = self._rows(acting, _needs_telling(_text(query)).tables)
+        else:
             self.connection.told = acting
-            statement = f"{statement}, {_WRITER}"
-            told += [acting.actor or "", acting.request_id or ""]
+            parts, values = self._rows(acting, frozenset(_secured_tables.values()))
+            parts.append(_WRITER)
+            values += [acting.actor or "", acting.request_id or ""]
         if acting.credential is not None:
-            statement = f"{statement}, {acting.credential.check}"
-            told += acting.credential.values
-        news: bytes = self.mogrify(statement, told)
+            parts.append(acting.credential.check)
+            values += acting.credential.values
+        news: bytes = self.mogrify(f"SELECT {', '.join(parts)}", values)
         return news
+
+    def _rows(self, acting: Acting, tables: frozenset[str]) -> tuple[list[str], list[Any]]:
+        """What tells which rows of these tables may be touched.
+
+        Where all of them may, in a role that no policy holds for: the planner may then use indexes that it must not use
+        before a row is known to be in sight, such as those for searches.
+        """
+        role = self.connection.all_rows_role
+        if self.connection.autocommit and not tables:
+            return [], []
+        if role is not None and (acting.unrestricted == EVERYTHING or tables <= {*acting.unrestricted.split(",")}):
+            return ([_ROLE, _ROWS], [role, *_of(acting)]) if not self.connection.autocommit else ([_ROLE], [role])
+        if role is None or self.connection.autocommit:
+            return [_ROWS], _of(acting)
+        return [_ROLE, _ROWS], ["none", *_of(acting)]
 
     def _tell(self) -> None:
         with self.connection.cursor(cursor_factory=DriverCursor) as cursor:
             cursor.execute(self._news())
 
 
-class _Needs(NamedTuple):
-    """What a statement in autocommit needs: to be told which rows may be touched; the check of a credential."""
+def _of(acting: Acting) -> list[Any]:
+    return ["" if acting.user_id is None else str(acting.user_id), acting.unrestricted]
 
-    rows: bool
+
+def _text(query: str | bytes) -> str:
+    return query if isinstance(query, str) else query.decode(errors="replace")
+
+
+class _Needs(NamedTuple):
+    """What a statement in autocommit needs: to be told which rows of these may be touched; a credential's check."""
+
+    tables: frozenset[str]
     check: bool
 
 
@@ -217,4 +261,5 @@ def _needs_telling(query: str) -> _Needs:
     A table behind a view or a function is not seen, and no rows of it are.
     """
     touches_rows = _TOUCHES_ROWS.match(query) is not None
-    return _Needs(touches_rows and not _secured_tables.isdisjoint(_WORD.findall(query)), touches_rows)
+    words = _secured_tables.keys() & set(_WORD.findall(query)) if touches_rows else ()
+    return _Needs(frozenset(_secured_tables[word] for word in words), touches_rows)

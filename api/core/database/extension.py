@@ -14,8 +14,10 @@ from flask import current_app
 from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy.session import Session as FlaskSession
 from sqlalchemy import create_engine
+from sqlalchemy.orm import Session as SQLAlchemySession
 
 # Imported for their tables and listeners: what models declare comes to life with the models.
+import api.core.database.access
 import api.core.database.attempts
 import api.core.database.history
 import api.core.database.idempotency
@@ -28,6 +30,7 @@ from api.core.database.engine import engine_options, patience
 from api.core.database.mixins import INCLUDE_DELETED, SoftDeleteMixin
 from api.core.database.model import Base
 from api.core.database.retry import ATTEMPTS, retried
+from api.core.database.roles import Roles
 from api.core.database.session import Isolation, in_transaction, on_commit, transaction, translated_failures
 from api.core.database.watchdog import ENDLESS, PATIENCE, Patience
 
@@ -85,6 +88,8 @@ class Database(SQLAlchemy):
         super().__init__(model_class=Base, session_options={"expire_on_commit": False, "class_": _Session})
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         self._named_sessions: dict[str, scoped_session[Any]] = {}
+        self._owner_engines: weakref.WeakKeyDictionary[Flask, Engine] = weakref.WeakKeyDictionary()
+        self._roles: weakref.WeakKeyDictionary[Flask, Roles] = weakref.WeakKeyDictionary()
         # A forked worker must never share a socket with its parent; its own pool starts empty.
         os.register_at_fork(after_in_child=self._forget_connections)
         atexit.register(self.shutdown)
@@ -98,9 +103,33 @@ class Database(SQLAlchemy):
                 name: {"url": url, **engine_options(settings)} for name, url in settings.databases.items()
             }
             app.config[_ATTEMPTS] = settings.transaction_attempts
+            self._set_owner(app, settings)
             _limit_waiting(app, patience(settings))
         super().init_app(app)
         self._apps.add(app)
+
+    def _set_owner(self, app: Flask, settings: Settings) -> None:
+        url = settings.migration_url
+        self._roles[app] = Roles(settings.api_db_user, settings.reader_db_user)
+        if url and url != settings.database_url:
+            # It connects when it is used, which is seldom.
+            self._owner_engines[app] = create_engine(url, **{**engine_options(settings), "pool_size": 1})
+
+    @property
+    def owner_engine(self) -> Engine:
+        """The engine of the role that owns the tables, for what changes them; the API's own where it is this role."""
+        return self._owner_engines.get(_current_app(), self.engine)
+
+    @property
+    def roles(self) -> Roles:
+        """The names of the roles beside the one that owns the tables."""
+        return self._roles.get(_current_app(), Roles())
+
+    @contextmanager
+    def owner_transaction(self) -> Iterator[Session]:
+        """A transaction of the role that owns the tables, in a session of its own."""
+        with SQLAlchemySession(self.owner_engine, expire_on_commit=False) as session, transaction(session):
+            yield session
 
     def _make_engine(self, bind_key: str | None, options: dict[str, Any], app: Flask) -> Engine:
         # Flask-SQLAlchemy takes options for text out of a file, and cuts `pool_timeout` down to whole seconds.
@@ -177,7 +206,8 @@ class Database(SQLAlchemy):
         if bind_key == "__all__":
             # Another application in this process may have databases of other names.
             bind_key = [name for name in self.metadatas if name in self.engines]
-        super().create_all(bind_key)
+        for name in bind_key if isinstance(bind_key, list) else [bind_key]:
+            self.metadatas[name].create_all(self.owner_engine if name is None else self._engine_for(name))
 
     def shutdown(self) -> None:
         """Close every pooled connection of this process; the next use opens new ones."""
@@ -201,8 +231,14 @@ class Database(SQLAlchemy):
 
     def _dispose(self, *, close: bool) -> None:
         for app in list(self._apps):
-            for engine in self._app_engines.get(app, {}).values():
+            for engine in [*self._app_engines.get(app, {}).values(), *filter(None, [self._owner_engines.get(app)])]:
                 engine.dispose(close=close)
+
+
+def _current_app() -> Flask:
+    """The application itself and not the proxy, of which there is one for all."""
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - Flask's way to ask for it
+    return app
 
 
 def _limit_waiting(app: Flask, patience: Patience) -> None:

@@ -26,6 +26,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import Mapped, mapped_column
 
+from api.core.database.access import written_by_database
 from api.core.database.model import Base
 from api.core.database.triggers import FUNCTIONS, TRIGGERS, Function, Trigger, run_with_table
 from api.core.database.types import UTCDateTime
@@ -204,6 +205,7 @@ BEGIN
 END
 """,
 )
+written_by_database(History.__tablename__)
 FUNCTIONS.append(_MAKE_PARTITIONS)
 run_with_table(
     History.__table__,  # type: ignore[arg-type]

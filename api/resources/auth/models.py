@@ -38,6 +38,7 @@ class AuthSession(CredentialMixin, db.Model):
     """What a login begins: a family of tokens, all of which end with it."""
 
     __tablename__ = "auth_sessions"
+    __owner__ = "user_id"
     __table_args__ = (Index("ix_auth_sessions_expires_at", "expires_at"),)
 
     user_id: Mapped[int] = column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
@@ -50,6 +51,7 @@ class RefreshToken(db.Model):
     """A token of a session, which is used once; those that have been used are kept, so that a second use is noticed."""
 
     __tablename__ = "auth_refresh_tokens"
+    __part_of__ = "session_id"
     __table_args__ = (
         Index("uq_auth_refresh_tokens_session_id", "session_id", unique=True, postgresql_where=text("used_at IS NULL")),
     )
@@ -63,6 +65,7 @@ class APIKey(CredentialMixin, db.Model):
     """A key of a user, which may do what the user may, and of that only what its scopes name."""
 
     __tablename__ = "api_keys"
+    __owner__ = "user_id"
 
     user_id: Mapped[int] = column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     name: Mapped[str] = column(String(80), validators=[Length(min=1), Label()])

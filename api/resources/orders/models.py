@@ -39,6 +39,7 @@ class Order(UUIDModel, SoftDeleteMixin, VersionMixin, HistoryMixin, PublishedMix
     }
 
     __tablename__ = "orders"
+    __owner__ = "user_id"
     __undeletable__ = Undeletable(
         when=lambda order: order.status.in_(order.OPEN), reason="is {status} and holds stock; cancel it first"
     )
@@ -78,6 +79,7 @@ class OrderItem(IntIDModel, HistoryMixin, db.Model):
     """One line of an order; the price is the product's at the time of the order."""
 
     __tablename__ = "order_items"
+    __part_of__ = "order_id"
     __table_args__ = (
         Index("ix_order_items_order_id", "order_id"),
         Index("ix_order_items_product_id", "product_id"),

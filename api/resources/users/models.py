@@ -35,6 +35,7 @@ class User(IntIDModel, SoftDeleteMixin, VersionMixin, HistoryMixin, db.Model):
     __tablename__ = "users"
     __search__ = Search("username", "email", language="simple")
     __unrecorded__ = ("password_hash",)
+    __owner__ = "id"
     __cascades__ = ("orders",)
     __table_args__ = (
         Index("ix_users_email_username", "email", "username"),
@@ -59,6 +60,7 @@ class Profile(IntIDModel, db.Model):
     """What a user tells of themselves; it lives and goes with its user."""
 
     __tablename__ = "profiles"
+    __part_of__ = "user_id"
     __table_args__ = (UniqueConstraint("user_id"),)
 
     user_id: Mapped[int] = column(ForeignKey("users.id", ondelete="CASCADE"))

@@ -578,7 +578,7 @@ class Node(IntIDModel, SoftDeleteMixin, VersionMixin, _Apart):
 def tree(database):
     """A session with a root, two branches, a leaf on each; the second branch was deleted before."""
     del database
-    _Apart.metadata.create_all(db.engine)
+    _Apart.metadata.create_all(db.owner_engine)
     with Session(db.engine) as session:
         root = Node(name="root", children=[Node(name=n, children=[Node(name=f"{n} leaf")]) for n in ("one", "two")])
         session.add(root)
@@ -586,7 +586,7 @@ def tree(database):
         root.children[1].soft_delete()
         session.commit()
         yield session
-    _Apart.metadata.drop_all(db.engine)
+    _Apart.metadata.drop_all(db.owner_engine)
 
 
 def _nodes(session):

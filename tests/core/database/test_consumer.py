@@ -203,7 +203,7 @@ def until(condition, seconds=5.0):
 
 def listeners():
     query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
-    with db.engine.connect() as connection:
+    with db.owner_engine.connect() as connection:
         return connection.scalar(text(query))
 
 
@@ -249,7 +249,7 @@ def test_connections_that_are_cut_are_made_again(running):
     seen = []
     running(seen.append, poll=60)
     until(lambda: listeners() == 1)
-    with db.engine.connect() as connection:
+    with db.owner_engine.connect() as connection:
         connection.execute(
             text(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "

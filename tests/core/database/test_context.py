@@ -133,7 +133,7 @@ def request_of_17():
 @pytest.fixture
 def secured(monkeypatch):
     """A table with row security, as far as reads are concerned."""
-    monkeypatch.setattr(context, "_secured_tables", {*context._secured_tables, "pg_class"})
+    monkeypatch.setattr(context, "_secured_tables", {**context._secured_tables, "pg_class": "pg_class"})
     context._needs_telling.cache_clear()
     yield
     context._needs_telling.cache_clear()
@@ -245,14 +245,14 @@ def test_two_clients_on_one_server_connection_do_not_inherit_from_each_other(rea
 @pytest.fixture
 def check(database):  # noqa: ARG001 - for its application context
     """An SQL expression that raises where its value is not `good`."""
-    with db.engine.begin() as owner:
+    with db.owner_engine.begin() as owner:
         owner.exec_driver_sql(
             "CREATE FUNCTION public.verify_for_test(credential text) RETURNS void LANGUAGE plpgsql AS "
             "$$ BEGIN IF credential <> 'good' THEN RAISE 'revoked' USING ERRCODE = 'AC401'; END IF; END $$"
         )
     yield "public.verify_for_test(%s)"
     end_request()
-    with db.engine.begin() as owner:
+    with db.owner_engine.begin() as owner:
         owner.exec_driver_sql("DROP FUNCTION public.verify_for_test")
 
 

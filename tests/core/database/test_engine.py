@@ -81,6 +81,7 @@ def _with_its_backend_killed(engine, killer):
     with engine.connect() as connection:
         pid = connection.scalar(text("SELECT pg_backend_pid()"))
     with killer.connect() as connection:
+        connection.execute(text("SET LOCAL ROLE NONE"))
         connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
     return engine
 

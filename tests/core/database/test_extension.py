@@ -57,7 +57,7 @@ def test_a_read_connection_opens_no_transaction():
         state = text("SELECT state, xact_start = query_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
         assert connection.execute(state).one() == ("active", True)
         pid = connection.scalar(text("SELECT pg_backend_pid()"))
-        with db.engine.connect() as other:
+        with db.owner_engine.connect() as other:
             shown = other.scalar(text("SELECT state FROM pg_stat_activity WHERE pid = :pid"), {"pid": pid})
     assert shown == "idle"
 
@@ -161,7 +161,7 @@ def test_a_forked_process_uses_no_connection_of_its_parent(settings):
 def small(settings):
     """A small application with a database object of its own, without settings and without migrations."""
     app, own = Flask("small"), Database()
-    app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
+    app.config["SQLALCHEMY_DATABASE_URI"] = settings.migration_url
     own.init_app(app)
     yield app, own
     own.shutdown()

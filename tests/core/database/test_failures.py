@@ -197,6 +197,7 @@ def test_a_statement_that_takes_too_long_is_a_503():
 
 def test_a_backend_that_is_ended_is_a_503():
     with pytest.raises(UnavailableError), db.transaction() as session:
+        session.execute(text("SET LOCAL ROLE NONE"))
         session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
 
@@ -215,7 +216,7 @@ def test_a_server_that_is_not_there_is_a_503(engine_with):
 
 
 def test_a_server_that_takes_no_more_connections_is_a_503(engine_with):
-    with db.engine.connect() as connection:
+    with db.owner_engine.connect() as connection:
         connection.execute(text("CREATE ROLE lonely LOGIN PASSWORD 'lonely' CONNECTION LIMIT 0"))
         connection.commit()
     url = db.engine.url.set(username="lonely", password="lonely").render_as_string(hide_password=False)
@@ -224,7 +225,7 @@ def test_a_server_that_takes_no_more_connections_is_a_503(engine_with):
         with pytest.raises(UnavailableError), Session(engine) as session, transaction(session):
             session.execute(text("SELECT 1"))
     finally:
-        with db.engine.connect() as connection:
+        with db.owner_engine.connect() as connection:
             connection.execute(text("DROP ROLE lonely"))
             connection.commit()
 

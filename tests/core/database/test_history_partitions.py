@@ -14,6 +14,12 @@ PARTS = "SELECT relname FROM pg_class WHERE relispartition AND relkind = 'r' AND
 
 
 @pytest.fixture
+def session(owner):
+    """Of the role that owns the tables, as partitions are made and dropped by it."""
+    return owner
+
+
+@pytest.fixture
 def parts(session):
     """`parts()`: the names of the partitions; those that the test makes are dropped behind it."""
 
@@ -107,7 +113,7 @@ def test_two_that_make_them_at_once_do_not_collide(session, database):
     record(session, "2031-05-01 00:00+00")
 
     def make(_):
-        with database.app_context(), db.transaction() as own:
+        with database.app_context(), db.owner_transaction() as own:
             return make_partitions(own, 0)
 
     with ThreadPoolExecutor(4) as pool:

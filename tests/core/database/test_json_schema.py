@@ -44,7 +44,7 @@ class Parcel(IntIDModel, _Scratch):
 @pytest.fixture
 def scratch(app):
     """A session that keeps nothing."""
-    with app.app_context(), Session(db.engine) as session:
+    with app.app_context(), Session(db.owner_engine) as session:
         _Scratch.metadata.create_all(session.connection())
         yield session
 

@@ -25,11 +25,11 @@ DEFAULT, REPORTING = None, "reporting"
 @pytest.fixture(scope="module")
 def reporting_url(settings):
     """A second database on the test server, migrated to head."""
-    engine = create_engine(settings.database_url, isolation_level="AUTOCOMMIT")
+    engine = create_engine(settings.migration_url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text("CREATE DATABASE reporting"))
-    url = make_url(settings.database_url).set(database="reporting").render_as_string(hide_password=False)
-    with create_app(replace(settings, database_url=url)).app_context():
+    url = make_url(settings.migration_url).set(database="reporting").render_as_string(hide_password=False)
+    with create_app(replace(settings, database_url=url, migration_url="")).app_context():
         upgrade()
         db.engine.dispose()
     yield url

@@ -212,15 +212,15 @@ def test_what_is_loaded_from_elsewhere_can_be_kept_from_being_news_for_one_trans
 
 
 def test_whoever_may_change_the_rows_need_not_be_allowed_to_write_events(orders):
-    with db.engine.begin() as connection:
+    with db.owner_engine.begin() as connection:
         connection.execute(text("CREATE ROLE clerk"))
         connection.execute(text("GRANT SELECT, UPDATE ON orders TO clerk"))
     try:
-        with db.engine.begin() as connection:
+        with db.owner_engine.begin() as connection:
             connection.execute(text("SET LOCAL ROLE clerk"))
             connection.execute(text("UPDATE orders SET status = 'shipped'"))
     finally:
-        with db.engine.begin() as connection:
+        with db.owner_engine.begin() as connection:
             connection.execute(text("DROP OWNED BY clerk"))
             connection.execute(text("DROP ROLE clerk"))
     assert published() == [("orders.updated", key) for key in orders]

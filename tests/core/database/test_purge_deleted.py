@@ -178,13 +178,13 @@ class Leaf(IntIDModel, SoftDeleteMixin, _Apart):
 def tree(database):
     """A deleted row that refers to a deleted row, four deep."""
     del database
-    Leaf.metadata.create_all(db.engine)
+    Leaf.metadata.create_all(db.owner_engine)
     with Session(db.engine) as session:
         for parent in (None, 1, 2, 3):
             session.add(Leaf(deleted_at=LONG_AGO, parent_id=parent))
             session.commit()
         yield session
-    Leaf.metadata.drop_all(db.engine)
+    Leaf.metadata.drop_all(db.owner_engine)
 
 
 @pytest.mark.parametrize("size", [1, 100])

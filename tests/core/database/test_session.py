@@ -149,7 +149,7 @@ def test_the_session_can_be_used_again_after_a_failure(outcome):
 
 def test_what_the_database_refuses_at_the_commit_itself_is_translated_and_undone(session):
     with pytest.raises(ConflictError), db.transaction():
-        session.execute(text("CREATE TABLE late (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)"))
+        session.execute(text("CREATE TEMPORARY TABLE late (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)"))
         session.execute(text("INSERT INTO late VALUES (1), (1)"))
     assert not session().in_transaction()
     assert session.scalar(text("SELECT to_regclass('late')")) is None
@@ -158,7 +158,7 @@ def test_what_the_database_refuses_at_the_commit_itself_is_translated_and_undone
 def test_a_connection_lost_in_the_block_is_a_503_and_the_next_transaction_works(session):
     with pytest.raises(UnavailableError), db.transaction():
         pid = session.scalar(text("SELECT pg_backend_pid()"))
-        with db.engine.connect() as other:
+        with db.owner_engine.connect() as other:
             other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
         session.add(Tag(name="lost"))
     with db.transaction():

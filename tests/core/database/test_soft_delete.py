@@ -428,7 +428,7 @@ class Parent(IntIDModel, SoftDeleteMixin, _Apart):
 @pytest.mark.parametrize("again", [Session.refresh, Session.expire])
 def test_a_refresh_of_a_row_that_was_made_here_joins_live_rows_only(database, again):
     del database
-    _Apart.metadata.create_all(db.engine)
+    _Apart.metadata.create_all(db.owner_engine)
     try:
         with Session(db.engine) as session, Session(db.engine) as other:
             parent = Parent(children=[Child(), Child()])
@@ -441,7 +441,7 @@ def test_a_refresh_of_a_row_that_was_made_here_joins_live_rows_only(database, ag
             assert parent.is_deleted
             assert [child.id for child in parent.children] == [1]
     finally:
-        _Apart.metadata.drop_all(db.engine)
+        _Apart.metadata.drop_all(db.owner_engine)
 
 
 # -- bulk statements

@@ -61,9 +61,9 @@ unique_among_live(Gadget.__table__.c.plain)
 def engine(app):
     """The test database with the table of gadgets."""
     with app.app_context():
-        _Scratch.metadata.create_all(db.engine)
+        _Scratch.metadata.create_all(db.owner_engine)
         yield db.engine
-        _Scratch.metadata.drop_all(db.engine)
+        _Scratch.metadata.drop_all(db.owner_engine)
 
 
 @pytest.fixture

@@ -87,6 +87,7 @@ def test_connections_that_died_are_replaced_without_anybody_noticing(app_with, s
     client = app.test_client()
     assert client.get(TAGS).status_code == 200
     idle = "FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND state = 'idle'"
+    session.execute(text("SET LOCAL ROLE NONE"))
     ended = session.scalars(text(f"SELECT pg_terminate_backend(pid, 5000) {idle}")).all()
     assert True in ended
     assert client.get(TAGS).status_code == 200
@@ -108,7 +109,7 @@ def own_server(server, tmp_path_factory):
 def own_app(own_server, settings):
     """An application on that server, which gives up soon."""
     url = own_server.url.replace("postgresql://", "postgresql+psycopg2://", 1)
-    app = create_app(replace(settings, database_url=url, statement_timeout_ms=500, connect_timeout=2))
+    app = create_app(replace(settings, database_url=url, migration_url="", statement_timeout_ms=500, connect_timeout=2))
     with app.app_context():
         upgrade()
         db.session.remove()

@@ -22,6 +22,11 @@ VARIABLES = [
     ("SECRET_KEY", "another", "secret_key", "another"),
     ("PGPASSWORD", "from libpq", "database_password", "from libpq"),
     ("DATABASE_URL", URL, "database_url", WITH_DRIVER),
+    ("DATABASE_MIGRATION_URL", URL, "migration_url", WITH_DRIVER),
+    ("API_DB_USER", "shop_api", "api_db_user", "shop_api"),
+    ("API_DB_PASSWORD", SECRET, "api_db_password", SECRET),
+    ("READER_DB_USER", "shop_reader", "reader_db_user", "shop_reader"),
+    ("READER_DB_PASSWORD", SECRET, "reader_db_password", SECRET),
     ("DB_POOL_SIZE", "3", "pool_size", 3),
     ("DB_MAX_OVERFLOW", "0", "max_overflow", 0),
     ("DB_POOL_RECYCLE", "-1", "pool_recycle", -1),
@@ -146,6 +151,11 @@ def test_without_a_variable_the_defaults_count():
     assert settings_with() == Settings()
 
 
+def test_the_owner_s_password_may_stand_apart_from_its_url():
+    url = settings_with(DATABASE_MIGRATION_URL="postgresql://owner@db/shop", DATABASE_MIGRATION_PASSWORD="p@ss/w:rd")
+    assert url.migration_url == "postgresql+psycopg2://owner:p%40ss%2Fw%3Ard@db/shop"
+
+
 def test_the_pool_s_defaults_are_the_documented_ones():
     settings = Settings()
     assert (settings.pool_size, settings.max_overflow) == (10, 20)
@@ -175,6 +185,9 @@ def test_every_setting_has_a_variable():
         ("DATABASE_URL", "postgresql://a@b:port/c", "postgresql://user:password@host:5432/database"),
         ("DATABASE_URL", "mysql://a@b/c", "supported is postgresql://"),
         ("DATABASE_URL", "sqlite:///x.db", "supported is postgresql://"),
+        ("DATABASE_MIGRATION_URL", "mysql://a@b/c", "supported is postgresql://"),
+        ("API_DB_USER", "Shop API", "must be up to 54 letters a-z, digits and _, not beginning with pg_."),
+        ("READER_DB_USER", "pg_reader", "must be up to 54 letters a-z, digits and _, not beginning with pg_."),
         ("DB_POOL_SIZE", "ten", "Not a valid integer."),
         ("DB_POOL_SIZE", "0", "Must be greater than or equal to 1."),
         ("DB_MAX_OVERFLOW", "-1", "Must be greater than or equal to 0."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from dataclasses import replace
@@ -15,6 +16,7 @@ from sqlalchemy import create_engine, text
 from api.cli.serve import DEMO_DATA
 from api.extensions import db
 from tests.apps import create_app
+from tests.callers import as_caller
 from tests.docs.test_documents import execute, gives_
 
 README = Path(__file__).parent.parent / "README.md"
@@ -26,7 +28,13 @@ def exchanges():
         for exchange in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             lines = exchange.rstrip("\n").split("\n")
             end = next(end for end in range(1, len(lines) + 1) if is_complete("\n".join(lines[:end])))
-            yield shlex.split("\n".join(lines[:end])), "\n".join(lines[end:])
+            yield "\n".join(lines[:end]), "\n".join(lines[end:])
+
+
+LOGIN = re.compile(
+    r"(?P<name>[A-Z]+)=\$\((?P<curl>curl .*) \| "
+    r"""python3 -c 'import json, sys; print\(json\.load\(sys\.stdin\)\["(?P<field>\w+)"\]\)'\)"""
+)
 
 
 def is_complete(command):
@@ -50,7 +58,7 @@ def demo(settings):
         upgrade()
         result = application.test_cli_runner().invoke(args=["seed", *DEMO_DATA])
         assert result.exit_code == 0, result.output
-    yield application.test_client()
+    yield as_caller(application.test_client(), None)
     with application.app_context():
         db.session.remove()
         db.engine.dispose()
@@ -64,8 +72,9 @@ def matches(printed, answer):
     return re.fullmatch(".*".join(map(re.escape, printed.split("…"))), answer) is not None
 
 
-def perform(client, words):
+def perform(client, words, variables):
     """What this command would print."""
+    words = [re.sub(r"\$([A-Z]+)", lambda name: variables[name[1]], word) for word in words]
     if words[0] == ".venv/bin/flask":
         return client.application.test_cli_runner().invoke(args=words[1:]).output.rstrip("\n")
     assert words[0] == "curl"
@@ -98,8 +107,13 @@ def perform(client, words):
 def test_every_command_of_the_tour_answers_as_printed(demo):
     commands = [*exchanges()]
     assert len(commands) > 10
-    for words, printed in commands:
-        assert matches(printed, perform(demo, words))
+    variables = {}
+    for command, printed in commands:
+        if login := LOGIN.fullmatch(command):
+            answer = perform(demo, shlex.split(login["curl"]), variables)
+            variables[login["name"]] = json.loads(answer)[login["field"]]
+        else:
+            assert matches(printed, perform(demo, shlex.split(command), variables)), command
     (script,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     with demo.application.app_context():
         execute(script, {"gives_": gives_})

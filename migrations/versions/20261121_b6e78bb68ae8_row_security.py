@@ -1,14 +1,14 @@
 """Row security: users, orders, sessions and keys are there for their owners only
 
 Revision ID: b6e78bb68ae8
-Revises: b99b459f2f99
+Revises: 7c4d1b9e5f20
 Create Date: 2026-11-21 07:35:59.243316+00:00
 """
 
 from alembic import op
 
 revision = "b6e78bb68ae8"
-down_revision = "09bd01ccf3cb"
+down_revision = "7c4d1b9e5f20"
 branch_labels = None
 depends_on = None
 

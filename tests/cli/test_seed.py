@@ -18,6 +18,7 @@ from api.cli._seed import fill, rows, words
 from api.cli._seed.rows import TOTAL_MAX, Buyer, Maker, Ware, uuid7
 from api.cli.seed import DEMO_PASSWORD, Options, seed_demo
 from api.core.errors import ConflictError
+from api.extensions import db
 from api.resources.categories.models import Category
 from api.resources.orders.models import Order, OrderItem
 from api.resources.orders.service import OrderService
@@ -37,12 +38,15 @@ END = datetime(2026, 1, 31, tzinfo=UTC)
 
 
 @pytest.fixture
-def fresh(session):
+def fresh(database):
     """Empty tables whose keys are counted from 1."""
 
+    del database
+
     def empty() -> None:
-        session.execute(text(f"TRUNCATE {', '.join(TABLES)}, roles, tags, categories RESTART IDENTITY CASCADE"))
-        session.commit()
+        db.session.rollback()
+        with db.owner_transaction() as owner:
+            owner.execute(text(f"TRUNCATE {', '.join(TABLES)}, roles, tags, categories RESTART IDENTITY CASCADE"))
 
     return empty
 

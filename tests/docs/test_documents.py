@@ -38,7 +38,6 @@ from api import config, create_app
 from api.core.database import retention
 from api.core.http.views import ALLOW_LISTS
 from api.extensions import db
-from tests.callers import ADMIN, accept_callers, as_caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -210,10 +209,10 @@ def python(project: Path, url: str, *arguments: str, standard_input: str = "") -
     return done
 
 
-def begin_with_id_1(session: Any) -> None:
+def begin_with_id_1() -> None:
     tables = ", ".join(table.name for table in db.metadata.sorted_tables)
-    session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
-    session.commit()
+    with db.owner_transaction() as owner:
+        owner.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
 
 
 EXECUTED = [section for section in read("DATABASE.md").sections(2) if section.blocks("python")]
@@ -230,10 +229,10 @@ def purgers_as_before(monkeypatch):
 @pytest.mark.parametrize(
     "title", [section.title for section in EXECUTED if section.title not in {*ISOLATED, MIGRATIONS}]
 )
-def test_the_database_guide_shows_what_happens(database, session, tmp_path, title):
-    begin_with_id_1(session)
+def test_the_database_guide_shows_what_happens(database, tmp_path, title):
+    begin_with_id_1()
     run_section(database, title, tmp_path)
-    session.rollback()
+    db.session.rollback()
 
 
 @pytest.mark.parametrize("title", ISOLATED)
@@ -440,7 +439,7 @@ def same(shown: Any, actual: Any) -> bool:
 
 
 def test_the_api_answers_what_its_document_shows(session, client):
-    begin_with_id_1(session)
+    begin_with_id_1()
     *shown, rows = read("API_DOCUMENTATION.md").sections(2)
     terminal = Terminal(client)
     for section in (rows, *shown):
@@ -529,6 +528,6 @@ def test_the_first_resource_works_as_described(project, scratch_url):
 
 def use_the_first_resource() -> None:
     guide = read("GETTING_STARTED.md").section(2, "Add a Resource")
-    app = accept_callers(create_app())
-    run_flask_commands(app, guide.code("bash") + "flask db check\n")
-    Terminal(as_caller(app.test_client(), ADMIN)).run(guide.code("console"))
+    app = create_app()
+    run_flask_commands(app, guide.code("bash") + "flask db check\nflask seed --users 3 --products 2 --orders 1\n")
+    Terminal(app.test_client()).run(guide.code("console"))

@@ -28,7 +28,9 @@ _INVENTORY = {
         SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
         WHERE connamespace = 'public'::regnamespace AND conname <> 'alembic_version_pkc' AND contype <> 'n'""",
     "indexes": "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version'",
-    "policies": "SELECT tablename, policyname, qual FROM pg_policies WHERE schemaname = 'public'",
+    # Those of the roles come with the roles.
+    "policies": """
+        SELECT tablename, policyname, qual FROM pg_policies WHERE schemaname = 'public' AND roles = '{public}'""",
     "row security": "SELECT relname FROM pg_class WHERE relrowsecurity",
     "triggers": "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
     "functions": r"""

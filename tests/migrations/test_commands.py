@@ -31,7 +31,10 @@ from tests.factories import (
 
 PROJECT = Path(__file__).resolve().parents[2]
 MIGRATIONS = str(PROJECT / "migrations")
-NOTHING = {"columns": [], "constraints": [], "indexes": [], "triggers": [], "functions": []}
+NOTHING: dict[str, list[str]] = {
+    **{"columns": [], "constraints": [], "indexes": [], "triggers": [], "functions": []},
+    **{"policies": [], "row security": []},
+}
 SCRIPTS = ScriptDirectory(MIGRATIONS)
 REVISIONS = [script.revision for script in reversed([*SCRIPTS.walk_revisions()])]
 HEAD = SCRIPTS.get_current_head()

@@ -31,8 +31,10 @@ ACTOR, REQUEST_ID, USER_ID, UNRESTRICTED = "app.actor", "app.request_id", "app.u
 ALL_ROWS = "_all_rows"
 """What stands behind the name of the API's role in that of the role from which no row is hidden."""
 
-_MAY_BECOME = (
-    "SELECT rolname FROM pg_roles WHERE rolname = session_user || %s AND pg_has_role(session_user, oid, 'MEMBER')"
+_RIGHTS = (
+    "SELECT (SELECT rolname FROM pg_roles WHERE rolname = session_user || %s "
+    "AND pg_has_role(session_user, oid, 'MEMBER') AND NOT pg_has_role(session_user, oid, 'USAGE')), "
+    "EXISTS (SELECT FROM pg_class WHERE relrowsecurity AND pg_has_role(session_user, relowner, 'USAGE'))"
 )
 _ROLE = "set_config('role', %s, true)"
 _ROWS = f"set_config('{USER_ID}', %s, true), set_config('{UNRESTRICTED}', %s, true)"
@@ -130,14 +132,15 @@ class AttributedConnection(WatchedConnection):
     told: Acting | None = None
     all_rows_role: str | None = None
     """The role that it may become, from which no row is hidden."""
+    is_owner: bool = False
+    """Whether its role owns tables with row security, which hides nothing from it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.autocommit = True
         with self.cursor(cursor_factory=WatchedCursor) as cursor:
-            cursor.execute(_MAY_BECOME, [ALL_ROWS])
-            found = cursor.fetchone()
-        self.all_rows_role = None if found is None else found[0]
+            cursor.execute(_RIGHTS, [ALL_ROWS])
+            self.all_rows_role, self.is_owner = cursor.fetchone() or (None, False)
         self.autocommit = False
 
     def commit(self) -> None:

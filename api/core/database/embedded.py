@@ -321,7 +321,7 @@ class EmbeddedPostgres:
             port_was_taken = self._fixed_port is None and "Address already in use" in said
             orphans_remain = "pre-existing shared memory block" in said
             if not (port_was_taken or orphans_remain) or time.monotonic() > deadline:
-                self._fail("did not start")
+                self._fail(f"did not start, on data of PostgreSQL {self._data_version()}")
             time.sleep(0.2)
         self._write("port", str(port), user)
         return port
@@ -368,6 +368,11 @@ class EmbeddedPostgres:
         if port is None:
             self._fail(f"cannot start: found no free port between {PORT_RANGE.start} and {PORT_RANGE.stop}")
         return port
+
+    def _data_version(self) -> str:
+        """The version that has made the data; the server's terse log tells only that another one cannot read it."""
+        file = self.data_directory / "PG_VERSION"
+        return file.read_text(errors="replace").strip() if file.is_file() else "?"
 
     def _fail(self, what: str) -> NoReturn:
         """Raise the error that says what happened, with the end of the server's log."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import warnings
 import weakref
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flask import current_app
 from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy.session import Session as FlaskSession
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 from sqlalchemy.orm import Session as SQLAlchemySession
 
 # Imported for their tables and listeners: what models declare comes to life with the models.
@@ -42,9 +43,12 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Query, Session, scoped_session
 
     from api.config import Settings
+    from api.core.database.context import AttributedConnection
 
 
 R = TypeVar("R")
+
+_logger = logging.getLogger(__name__)
 
 _ATTEMPTS = "DB_TRANSACTION_ATTEMPTS"
 
@@ -106,6 +110,9 @@ class Database(SQLAlchemy):
             self._set_owner(app, settings)
             _limit_waiting(app, patience(settings))
         super().init_app(app)
+        if settings is not None and settings.is_production:
+            with app.app_context():
+                _warn_of_owner(self.engine)
         self._apps.add(app)
 
     def _set_owner(self, app: Flask, settings: Settings) -> None:
@@ -233,6 +240,18 @@ class Database(SQLAlchemy):
         for app in list(self._apps):
             for engine in [*self._app_engines.get(app, {}).values(), *filter(None, [self._owner_engines.get(app)])]:
                 engine.dispose(close=close)
+
+
+def _warn_of_owner(engine: Engine) -> None:
+    """Tell once where requests are served as the role that owns the tables, which the second wall lets through."""
+
+    @event.listens_for(engine, "connect", once=True)
+    def _warn(connection: AttributedConnection, _record: object) -> None:
+        if connection.is_owner:
+            _logger.warning(
+                "DATABASE_URL names a role that owns the tables: nothing in the database keeps it from any row or from "
+                "changing the schema. `flask database provision` makes one that owns nothing."
+            )
 
 
 def _current_app() -> Flask:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 from api.core.database.indexes import unique_among_live
 from api.core.database.mixins import SoftDeleteMixin
 from api.core.database.model import NAMING_CONVENTION, IntIDModel
+from api.core.database.text_rules import Identifier
 from api.core.database.types import JSONDocument, column
 from api.core.database.validation import problems, validators_of
 from api.core.errors import InvalidError
@@ -278,6 +279,6 @@ def test_the_models_rules_hold_against_raw_sql(session, statement, constraint):
 
 
 def test_the_models_declare_their_rules_once():
-    assert [type(rule) for rule in validators_of(User.__table__.c.email)] == [Email]
+    assert [type(rule) for rule in validators_of(User.__table__.c.email)] == [Email, Identifier]
     assert [type(rule) for rule in validators_of(Product.__table__.c.price)] == [Range]
     assert [type(rule) for rule in validators_of(Order.__table__.c.status)] == [OneOf]

@@ -37,7 +37,7 @@ def alembic_version(database):
         before = connection.scalar(text("SELECT version_num FROM alembic_version"))
 
     def run(statement, **values):
-        with db.engine.begin() as connection:
+        with db.owner_engine.begin() as connection:
             connection.execute(text(statement), values)
 
     yield run

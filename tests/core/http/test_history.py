@@ -144,10 +144,10 @@ def test_of_a_row_that_is_gone_altogether_it_is_shown_with_deleted_rows(client, 
     assert newest["changes"]["name"] == {"old": "Mug", "new": None}
 
 
-def test_a_row_of_which_nothing_is_recorded_has_an_empty_one(client, session):
+def test_a_row_of_which_nothing_is_recorded_has_an_empty_one(client, owner):
     product = ProductFactory()
-    session.execute(delete(History))
-    session.commit()
+    owner.execute(delete(History))
+    owner.commit()
     assert history_of(client, product) == []
 
 
@@ -312,12 +312,12 @@ def test_revert_of_another_version_than_the_caller_knows_is_refused(client):
         ({"verison": 2}, "/verison", "Unknown field; did you mean 'version'?"),
     ],
 )
-def test_revert_to_what_is_not_in_the_history_says_so(client, session, body, pointer, detail):
+def test_revert_to_what_is_not_in_the_history_says_so(client, owner, body, pointer, detail):
     product = ProductFactory()
     patch(client, product, {"name": "Cup"})
     patch(client, product, {"name": "Pot"})
-    session.execute(delete(History).where(History.version == 1))
-    session.commit()
+    owner.execute(delete(History).where(History.version == 1))
+    owner.commit()
     response = revert(client, product, body)
     assert response.status_code == 422
     assert problems(response)[pointer] == detail
@@ -360,21 +360,21 @@ def test_revert_to_a_parent_that_is_deleted_is_refused(client, session):
     assert problems(response) == {"/category_id": f"There is no category {before}."}
 
 
-def test_revert_to_a_value_that_a_rule_forbids_by_now_is_refused(client, session):
+def test_revert_to_a_value_that_a_rule_forbids_by_now_is_refused(client, owner):
     product = ProductFactory(name="Mug")
     patch(client, product, {"name": "Cup"})
-    session.execute(text("""UPDATE history SET new = jsonb_set(new, '{name}', '""') WHERE version = 1"""))
-    session.commit()
+    owner.execute(text("""UPDATE history SET new = jsonb_set(new, '{name}', '""') WHERE version = 1"""))
+    owner.commit()
     response = revert(client, product, {"version": 1})
     assert response.status_code == 422
     assert "/name" in problems(response)
 
 
-def test_revert_leaves_a_column_alone_that_was_not_there_yet(client, session):
+def test_revert_leaves_a_column_alone_that_was_not_there_yet(client, owner):
     product = ProductFactory(name="Mug", stock_quantity=5)
     patch(client, product, {"name": "Cup", "stock_quantity": 7})
-    session.execute(text("UPDATE history SET new = new - 'stock_quantity' WHERE version = 1"))
-    session.commit()
+    owner.execute(text("UPDATE history SET new = new - 'stock_quantity' WHERE version = 1"))
+    owner.commit()
     response = revert(client, product, {"version": 1}).json
     assert (response["name"], response["stock_quantity"]) == ("Mug", 7)
 

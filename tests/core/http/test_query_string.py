@@ -15,7 +15,8 @@ def names(response):
 
 
 @pytest.mark.parametrize(
-    "name", ["ünïcødé 🛒", "a b", "a+b", "a&b=c", "100%", "#?/", "%41", '"quoted", (and) so on', "\n\t"]
+    "name",
+    ["ünïcødé 🛒", "a b", "a+b", "a&b=c", "100%", "#?/", "%41", '"quoted", (and) so on', "a\N{ZERO WIDTH JOINER}b"],
 )
 def test_any_text_arrives_as_it_was_sent(client, name):
     TagFactory(name=name)

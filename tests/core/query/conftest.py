@@ -29,11 +29,11 @@ def resources(app: Flask) -> dict[str, ResourceBlueprint]:
 
 @pytest.fixture(scope="session")
 def scratch(app: Flask) -> Callable[[], AbstractContextManager[Session]]:
-    """`with scratch() as session:` a session on an empty database; what it writes is rolled back, lazy loads raise."""
+    """`with scratch() as session:` a session of the owner on an empty database; what it writes is rolled back."""
 
     @contextmanager
     def begin() -> Iterator[Session]:
-        with app.app_context(), db.engine.connect() as connection:
+        with app.app_context(), db.owner_engine.connect() as connection:
             session = Session(connection, info={STRICT_LOADING: True}, expire_on_commit=False)
             try:
                 yield session
@@ -55,7 +55,7 @@ def thing_reader(app: Flask) -> Reader:
 def thing_scratch(app: Flask) -> Iterator[Callable[[], AbstractContextManager[Session]]]:
     """`with thing_scratch() as session:` a session on empty tables of things; what it writes is rolled back."""
     with app.app_context():
-        connection = db.engine.connect()
+        connection = db.owner_engine.connect()
     Base.metadata.create_all(connection)
     connection.commit()
 

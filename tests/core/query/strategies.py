@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from marshmallow import validate
+from marshmallow import ValidationError, validate
 
+from api.core.database.text_rules import Readable
 from api.core.database.types import UTCDateTime
 from api.core.database.validation import validators_of
 from api.core.query.documents import Excerpt
 from api.core.query.plan import Page, QueryPlan, Sort
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.orm import Session
 
     from api.core.query.allowlist import AllowList
@@ -115,7 +118,28 @@ def _text(column: sa.Column[Any], number: int) -> st.SearchStrategy[str]:
     length = _rule(column, validate.Length)
     least, most = (length.min or 0) if length else 0, getattr(column.type, "length", None) or 10_000
     prefix = f"{number}:" if _is_unique(column) else ""
-    return texts.map(lambda text: (prefix + text).ljust(least, "x")[:most])
+    allowed = _readable(column)
+    return texts.map(lambda text: allowed((prefix + text).ljust(least, "x")[:most]))
+
+
+def _readable(column: sa.Column[Any]) -> Callable[[str], str]:
+    """A function that leaves what the column's rule allows, or shows an x where nothing can be seen."""
+    rule = _rule(column, Readable)
+    if rule is None:
+        return lambda text: text
+
+    def is_valid(text: str) -> bool:
+        try:
+            rule(text)
+        except ValidationError:
+            return False
+        return True
+
+    def allowed(text: str) -> str:
+        kept = "".join(character for character in text if is_valid(f"x{character}"))
+        return kept if is_valid(kept) and len(kept) == len(text) else f"x{kept}"[: len(text)]
+
+    return allowed
 
 
 def _rule(column: sa.Column[Any], kind: type) -> Any:
@@ -133,8 +157,8 @@ def _keys(table: sa.Table) -> list[list[str]]:
     return [[column.name for column in item.columns] for item in constraints]
 
 
-_CREDENTIALS = {"hash", "epoch"}
-"""Columns of tables that no resource shows."""
+_NOT_SHOWN = {"hash", "epoch", "sequence"}
+"""Columns of tables that no resource shows: of credentials, and of events, which triggers write."""
 
 
 @st.composite
@@ -142,7 +166,7 @@ def worlds(draw: st.DrawFn, metadata: sa.MetaData, most: int = 3) -> World:
     """Rows of all tables, at most `most` in each, that refer to one another."""
     world: World = {}
     for table in metadata.sorted_tables:
-        if table.name != "alembic_version" and not _CREDENTIALS & {*table.columns.keys()}:
+        if table.name != "alembic_version" and not _NOT_SHOWN & {*table.columns.keys()}:
             _fill(draw, table, world, most)
     return world
 

@@ -34,7 +34,7 @@ def _products(database):
     category = ProductFactory(price=Decimal("1.00")).category
     ProductFactory.create_batch(2, price=Decimal("1.00"), category=category)
     ProductFactory.create_batch(2, price=Decimal("2.00"), category=category)
-    with db.engine.connect() as connection:
+    with db.owner_engine.connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("ANALYZE products"))
 
 
@@ -76,7 +76,7 @@ def test_the_estimate_is_never_below_what_the_page_shows(total):
         Filter(("name",), "ne", ("?",)),
         Filter(("id",), "gt", (0,)),
     ]
-    with db.engine.begin() as connection:
+    with db.owner_engine.begin() as connection:
         connection.execute(text("DELETE FROM pg_statistic WHERE starelid = 'products'::regclass"))
     assert total("estimated", Page(2), rare) >= 3
     assert total("estimated", Page(1, offset=1), rare) >= 3
@@ -99,7 +99,7 @@ def test_values_of_any_kind_can_be_estimated(total):
 
 
 def test_create_all_makes_the_function_that_estimates(app):
-    with app.app_context(), db.engine.connect() as connection, connection.begin() as transaction:
+    with app.app_context(), db.owner_engine.connect() as connection, connection.begin() as transaction:
         connection.execute(text("DROP FUNCTION public.estimated_rows(text)"))
         db.metadata.create_all(connection)
         assert connection.scalar(text("SELECT public.estimated_rows('SELECT 1')")) == 1

@@ -37,6 +37,7 @@ from api.core.http.permissions import check_routes
 from api.core.http.security_headers import SecurityHeaders
 from api.core.http.views import CURSORS, TRANSFER_LIMITS
 from api.core.query.allowlist import Limits
+from api.core.query.cost import limit_cost
 from api.core.query.cursor import CursorCodec
 from api.core.rates.memory import MemoryRates
 from api.core.rates.quota import Quota
@@ -72,6 +73,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     request_log.init_app(app, settings)
     registry.import_models()
     db.init_app(app, settings)
+    with app.app_context():
+        limit_cost(db.engines.values(), settings.query_cost_max)
     migrate.init_app(app, db)
     is_open = not (settings.is_production or settings.metrics_token)
     metrics.init_app(app, db, anyone if is_open else role("admin", metrics.SCRAPER))

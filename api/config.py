@@ -127,6 +127,7 @@ class Settings:
     page_offset_max: int = 10_000
     filter_conditions_max: int = 20
     filter_depth_max: int = 4
+    query_cost_max: int = 0
     filter_list_max: int = 100
     include_depth_max: int = 3
     group_limit_default: int = 100
@@ -247,6 +248,7 @@ def _read(env: Env) -> dict[str, Any]:
         "page_size_max": env.int("PAGE_SIZE_MAX", Settings.page_size_max, validate=positive),
         "page_offset_max": env.int("PAGE_OFFSET_MAX", Settings.page_offset_max, validate=not_negative),
         "filter_conditions_max": env.int("FILTER_CONDITIONS_MAX", Settings.filter_conditions_max, validate=positive),
+        "query_cost_max": env.int("QUERY_COST_MAX", Settings.query_cost_max, validate=not_negative),
         "filter_depth_max": env.int("FILTER_DEPTH_MAX", Settings.filter_depth_max, validate=positive),
         "filter_list_max": env.int("FILTER_LIST_MAX", Settings.filter_list_max, validate=positive),
         "include_depth_max": env.int("INCLUDE_DEPTH_MAX", Settings.include_depth_max, validate=positive),

@@ -7,6 +7,7 @@ microseconds of a read, the lower quartile of many.
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 import time
@@ -105,6 +106,12 @@ def _request(app: Any, caller: Caller, path: str) -> float:
     return statistics.quantiles(taken, n=4)[0] * 1e6
 
 
+def _pin(*connections: Any) -> None:
+    """Run the servers of all connections on one core: on which of them one is makes more of a difference."""
+    for connection in connections:
+        os.sched_setaffinity(connection.info.backend_pid, {max(os.sched_getaffinity(0))})
+
+
 def _measured(read: tuple[str, Any], *actings: Acting) -> list[float]:
     """Microseconds of the read by the owner, and by the API's role as each of `actings`; interleaved."""
     statement, parameters = read
@@ -112,6 +119,7 @@ def _measured(read: tuple[str, Any], *actings: Acting) -> list[float]:
         owner: Any = one.driver_connection
         api: Any = other.driver_connection
         owner.autocommit = api.autocommit = True
+        _pin(owner, api)
         ways = [(owner, WatchedCursor, Acting()), *((api, AttributedCursor, acting) for acting in actings)]
         times: list[list[float]] = [[] for _ in ways]
         for number in range(ROUNDS):

@@ -91,6 +91,7 @@ VARIABLES = [
     ("PAGE_SIZE_MAX", "500", "page_size_max", 500),
     ("PAGE_OFFSET_MAX", "0", "page_offset_max", 0),
     ("FILTER_CONDITIONS_MAX", "7", "filter_conditions_max", 7),
+    ("QUERY_COST_MAX", "5000", "query_cost_max", 5000),
     ("FILTER_DEPTH_MAX", "2", "filter_depth_max", 2),
     ("FILTER_LIST_MAX", "10", "filter_list_max", 10),
     ("INCLUDE_DEPTH_MAX", "1", "include_depth_max", 1),

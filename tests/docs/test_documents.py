@@ -438,7 +438,7 @@ def same(shown: Any, actual: Any) -> bool:
     return type(shown) is type(actual) and shown == actual
 
 
-def test_the_api_answers_what_its_document_shows(session, client):
+def test_the_api_answers_what_its_document_shows(client):
     begin_with_id_1()
     *shown, rows = read("API_DOCUMENTATION.md").sections(2)
     terminal = Terminal(client)

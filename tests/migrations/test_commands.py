@@ -32,8 +32,13 @@ from tests.factories import (
 PROJECT = Path(__file__).resolve().parents[2]
 MIGRATIONS = str(PROJECT / "migrations")
 NOTHING: dict[str, list[str]] = {
-    **{"columns": [], "constraints": [], "indexes": [], "triggers": [], "functions": []},
-    **{"policies": [], "row security": []},
+    "columns": [],
+    "constraints": [],
+    "indexes": [],
+    "triggers": [],
+    "functions": [],
+    "policies": [],
+    "row security": [],
 }
 SCRIPTS = ScriptDirectory(MIGRATIONS)
 REVISIONS = [script.revision for script in reversed([*SCRIPTS.walk_revisions()])]

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _LITERAL = re.compile(r"(?<![\w$])[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'", re.DOTALL)
 _LEAKS = re.compile(
     r"psycopg|sqlalchemy|Traceback|werkzeug|\.py\b|LINE \d+:|syntax error|relation \"|column \"|DETAIL:|"
-    r"CONTEXT:|HINT:|UndefinedTable|InvalidTextRepresentation|SQLSTATE|unterminated|set_config\('app|FROM public\.|"
-    r"<class '|0x[0-9a-f]{8}",
+    r"CONTEXT:|HINT:|UndefinedTable|InvalidTextRepresentation|SQLSTATE|unterminated|set_config\('app|SET LOCAL|"
+    r"FROM public\.|<class '|0x[0-9a-f]{8}",
     re.IGNORECASE,
 )
 _SCHEMA = text(

@@ -36,9 +36,10 @@ _RIGHTS = (
     "AND pg_has_role(session_user, oid, 'MEMBER') AND NOT pg_has_role(session_user, oid, 'USAGE')), "
     "EXISTS (SELECT FROM pg_class WHERE relrowsecurity AND pg_has_role(session_user, relowner, 'USAGE'))"
 )
-_ROLE = "set_config('role', %s, true)"
-_ROWS = f"set_config('{USER_ID}', %s, true), set_config('{UNRESTRICTED}', %s, true)"
-_WRITER = f"set_config('{ACTOR}', %s, true), set_config('{REQUEST_ID}', %s, true)"
+# Not set_config(): a query has to be planned, and answers with a row.
+_ROLE = "SET LOCAL ROLE %s"
+_ROWS = f"SET LOCAL {USER_ID} = %s; SET LOCAL {UNRESTRICTED} = %s"
+_WRITER = f"SET LOCAL {ACTOR} = %s; SET LOCAL {REQUEST_ID} = %s"
 # What else there is cannot run in a transaction, such as VACUUM, or touches no rows.
 _TOUCHES_ROWS = re.compile(r"[\s(]*(SELECT|WITH|INSERT|UPDATE|DELETE|MERGE|TABLE|VALUES|EXPLAIN)\b", re.IGNORECASE)
 _WORD = re.compile(r"\w+")
@@ -207,7 +208,7 @@ class AttributedCursor(WatchedCursor):
         return f"{text.replace('%', '%%') if has_values else text};\n{query}"
 
     def _news(self, query: str | bytes = "") -> bytes:
-        """The statement that tells the transaction; in autocommit, all that this query has to be told."""
+        """The statements that tell the transaction; in autocommit, all that this query has to be told."""
         acting = _CURRENT.get()
         if self.connection.autocommit:
             parts, values = self._rows(acting, _needs_telling(_text(query)).tables)
@@ -217,9 +218,9 @@ class AttributedCursor(WatchedCursor):
             parts.append(_WRITER)
             values += [acting.actor or "", acting.request_id or ""]
         if acting.credential is not None:
-            parts.append(acting.credential.check)
+            parts.append(f"SELECT {acting.credential.check}")
             values += acting.credential.values
-        news: bytes = self.mogrify(f"SELECT {', '.join(parts)}", values)
+        news: bytes = self.mogrify("; ".join(parts), values)
         return news
 
     def _rows(self, acting: Acting, tables: frozenset[str]) -> tuple[list[str], list[Any]]:

@@ -11,6 +11,7 @@ from api.core.access.visibility import Visibility, current_visibility
 from api.core.errors import MalformedRequestError
 from api.core.query.compiled import compiled
 from api.core.query.conditions import Conditions
+from api.core.query.cost import check_cost
 from api.core.query.filters import FilterParser
 from api.core.query.grammar import GROUP_NAMES
 from api.core.query.parameters import Parameters
@@ -117,6 +118,7 @@ def selected_keys(connection: Connection, collection: Collection, selection: Sel
     )
     text, constants = compiled(query)
     values = {**constants, **QueryPlan(where=selection.where).binds(), "size": selection.max_affected + 1}
+    check_cost(connection, text, values)
     return [*connection.exec_driver_sql(text, values).scalars()]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from api.core.query.aggregate_statement import AggregateCache
+from api.core.query.cost import check_cost
 from api.core.query.plan import Position
 from api.core.query.statement import COUNTED, StatementCache
 
@@ -87,7 +88,9 @@ class Reader:
     def groups(self, connection: Connection, plan: AggregatePlan) -> Groups:
         """The groups that `plan` asks for."""
         statement = self._aggregates.statement(plan)
-        found = connection.exec_driver_sql(statement.text, {**statement.constants, **plan.binds()}).one()
+        parameters = {**statement.constants, **plan.binds()}
+        check_cost(connection, statement.text, parameters)
+        found = connection.exec_driver_sql(statement.text, parameters).one()
         return Groups(found.groups, found.more)
 
     def _execute(
@@ -100,6 +103,7 @@ class Reader:
         text = statement.text
         if condition is not None:
             text = f"SELECT page.* FROM ({text}) AS page WHERE {condition}"  # noqa: S608 - written by our own builders
+        check_cost(connection, text, parameters)
         return connection.exec_driver_sql(text, parameters).one_or_none()
 
 

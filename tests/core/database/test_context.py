@@ -51,7 +51,7 @@ def test_it_travels_in_front_of_the_first_statement_and_costs_no_round_trip(conn
     raw = connection.connection
     with acting_as("user:17"), statements() as counted, closing(raw.cursor()) as cursor:
         cursor.execute("SELECT %s", [7])
-        assert b"set_config('app.actor', 'user:17', true)" in cursor.query
+        assert b"SET LOCAL app.actor = 'user:17'" in cursor.query
         assert cursor.query.endswith(b";\nSELECT 7")
         assert cursor.fetchall() == [(7,)]
         cursor.execute("SELECT 8")
@@ -180,7 +180,7 @@ def test_a_read_of_a_table_with_row_security_is_told_in_the_same_message(reading
     with closing(reading.connection.cursor()) as cursor:
         cursor.execute(f"{ROWS}, %s{OF_SECURED}", [7])
         assert cursor.fetchone() == ("17", "categories", 7)
-        assert cursor.query.startswith(b"SELECT set_config(")
+        assert cursor.query.startswith(b"SET LOCAL ")
 
 
 @pytest.mark.usefixtures("request_of_17", "secured")

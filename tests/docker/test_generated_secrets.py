@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 COMPOSE = "docker-compose --env-file .env --env-file .env.local -f docker-compose.yml -f docker-compose.prod.yml"
 
+PASSWORD = "correct horse battery"
+
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[tuple[Stack, CompletedProcess[str]]]:
@@ -47,6 +49,17 @@ def test_the_service_is_ready_and_reads_under_its_own_secrets(up: Stack, generat
     environment = dict(entry.split("=", 1) for entry in up.container("api")["Config"]["Env"])
     assert (environment["APP_ENV"], environment["SECRET_KEY"]) == ("production", generated["SECRET_KEY"])
     assert stat.S_IMODE((up.tree / ".env.local").stat().st_mode) == 0o600
+
+
+def test_the_first_admin_logs_in_and_sees_the_figures(up: Stack) -> None:
+    account = "--username grace --email grace@example.com --password-stdin"
+    up.shell(f"echo '{PASSWORD}' | {COMPOSE} exec -T api flask users create-admin {account}")
+    login = up.request("POST", "/api/v1/auth/login", json={"username": "grace", "password": PASSWORD})
+    assert login.status_code == HTTPStatus.OK
+    bearer = {"Authorization": f"Bearer {login.json()['access_token']}"}
+    for path in ("/api/v1/auth/me", "/api/v1/users", "/metrics"):
+        assert up.request("GET", path, headers=bearer).status_code == HTTPStatus.OK, path
+    assert PASSWORD not in up.shell(f"{COMPOSE} logs").stdout
 
 
 def test_the_database_takes_the_generated_password_and_not_the_committed_one(

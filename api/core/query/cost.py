@@ -23,7 +23,7 @@ def limit_cost(engines: Iterable[Engine], most: int) -> None:
 def check_cost(connection: Connection, text: str, parameters: dict[str, Any]) -> None:
     """Have the statement planned where there is a limit, which is one more round trip.
 
-    The estimate is PostgreSQL's total cost, in which reading a page of a table in sequence is 1 (documentation, 19.7.2).
+    The estimate is PostgreSQL's total cost: to read a page of a table in sequence is 1 (its documentation, 19.7.2).
 
     Raises:
         MalformedRequestError: when it costs more than it may; tells both, and what makes a query cheaper.
@@ -36,5 +36,5 @@ def check_cost(connection: Connection, text: str, parameters: dict[str, Any]) ->
     if cost > most:
         raise MalformedRequestError(
             f"The query's estimated cost is {cost:.0f}, and {most} is the most that is allowed. Filter by fields with "
-            "an index, sort by one of them, ask for a smaller page or fewer related rows, or leave out count=exact and q."
+            "an index, sort by one of them, ask for fewer rows or related rows, or leave out count=exact and q."
         )

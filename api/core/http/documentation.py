@@ -18,7 +18,8 @@ from api.core.http.security import secured
 
 if TYPE_CHECKING:
     from flask import Flask
-    from flask_smorest import Api
+
+    from api.core.http.openapi import DocumentedApi
 
 STATIC_MAX_AGE = 86_400
 """For how many seconds a browser may keep the files of Swagger UI."""
@@ -37,15 +38,13 @@ _SWAGGER_UI_FILES = frozenset({"swagger-ui.css", "index.css", "swagger-ui-bundle
 class Document:
     """The OpenAPI document of an application, put together when it is first asked for."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: DocumentedApi) -> None:
         self._api = api
 
     @cached_property
     def content(self) -> bytes:
         """The document as JSON."""
-        return orjson.dumps(
-            secured(self._api.spec.to_dict(), current_app), default=_number, option=orjson.OPT_NON_STR_KEYS
-        )
+        return orjson.dumps(secured(self._api.document(), current_app), default=_number, option=orjson.OPT_NON_STR_KEYS)
 
     def respond(self) -> Response:
         """The document, or 304 to a client that has it."""
@@ -55,7 +54,7 @@ class Document:
         return response.make_conditional(request)  # type: ignore[return-value]
 
 
-def init_app(app: Flask, api: Api) -> None:
+def init_app(app: Flask, api: DocumentedApi) -> None:
     """Serve the document of `api` and the page that shows it. Call it when all blueprints are registered."""
     app.add_url_rule("/openapi.json", "openapi", requires(anyone)(Document(api).respond))
     app.add_url_rule("/docs", "docs", requires(anyone)(partial(_page, api.spec.title)))

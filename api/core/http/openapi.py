@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from apispec.ext.marshmallow import MarshmallowPlugin
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flask import Flask
+    from flask_smorest.blueprint import Blueprint
 
     from api.core.query.allowlist import AllowList, FieldRule
 
@@ -92,12 +94,38 @@ class _MarshmallowPlugin(MarshmallowPlugin):
 
 
 class DocumentedApi(Api):
-    """flask-smorest's document, with our errors in it and without its error handler."""
+    """flask-smorest's document, with our errors in it and without its error handler.
+
+    Views are described when the document is first asked for: that takes longer than everything else at the start.
+    """
 
     ERROR_SCHEMA = ProblemSchema  # type: ignore[assignment]  # smorest's own schema is the default, not a base
 
     # A document that allows any answer by default says nothing.
     DEFAULT_ERROR_RESPONSE_NAME = None  # type: ignore[assignment]  # smorest's documentation offers None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._lock = Lock()
+        self._undescribed: list[Blueprint] = []
+        super().__init__(*args, **kwargs)
+
+    def register_blueprint(self, blp: Blueprint, *, parameters: None = None, **options: Any) -> None:
+        """Register the routes of `blp` under its own name; the document will have them."""
+        del parameters
+        app: Any = self._app
+        app.extensions["flask-smorest"]["blp_name_to_api"][blp.name] = self
+        app.register_blueprint(blp, **options)
+        self._undescribed.append(blp)
+
+    def document(self) -> dict[str, Any]:
+        """The document with all blueprints."""
+        with self._lock:
+            while self._undescribed:
+                blueprint = self._undescribed.pop(0)
+                blueprint.register_views_in_doc(self, self._app, self.spec, name=blueprint.name, parameters=None)
+                self.spec.tag({"name": blueprint.name, "description": blueprint.description})
+            document: dict[str, Any] = self.spec.to_dict()
+            return document
 
     def _register_error_handlers(self) -> None:
         """Errors are answered by `core.http.error_handlers`."""
@@ -115,7 +143,7 @@ class DocumentedApi(Api):
         self.DEFAULT_RESPONSE_CONTENT_TYPE = content_type
 
 
-def create_api(app: Flask) -> Api:
+def create_api(app: Flask) -> DocumentedApi:
     """The document of `app`, to which blueprints are registered."""
     app.config.update(API_TITLE="Backend Framework", API_VERSION=API_VERSION, OPENAPI_VERSION="3.1.0")
     plugin = _MarshmallowPlugin(schema_name_resolver=_component_name)

@@ -7,9 +7,9 @@ from decimal import Decimal
 
 import pytest
 from flask import Flask
-from flask_smorest import Api
 
 from api.core.http import documentation
+from api.core.http.openapi import create_api
 
 FILES = ["swagger-ui.css", "index.css", "swagger-ui-bundle.js", "favicon-32x32.png", "start.js"]
 
@@ -44,8 +44,8 @@ def test_bounds_of_decimals_are_numbers():
 
 def documented_bound(bound):
     app = Flask("documented")
-    app.config.update(API_TITLE="t", API_VERSION="1", OPENAPI_VERSION="3.1.0", PROPAGATE_EXCEPTIONS=True)
-    api = Api(app)
+    app.config.update(PROPAGATE_EXCEPTIONS=True)
+    api = create_api(app)
     api.spec.components.schema("Price", {"type": "number", "minimum": bound})
     documentation.init_app(app, api)
     return app.test_client().get("/openapi.json").json["components"]["schemas"]["Price"]["minimum"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import atexit
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from flask import Flask
 from sqlalchemy.exc import OperationalError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -26,6 +26,7 @@ from api.core.http import (
     rate_limits,
     request_log,
 )
+from api.core.http.application import Application
 from api.core.http.bearer import TOKENS
 from api.core.http.blueprint import LIMITS
 from api.core.http.cross_origin import CrossOrigin, Policy
@@ -45,6 +46,9 @@ from api.core.rates.shared import SharedRates
 from api.core.resource.transfer.formats import TransferLimits
 from api.extensions import db, migrate
 
+if TYPE_CHECKING:
+    from flask import Flask
+
 API_PREFIX = "/api/v1"
 
 
@@ -58,7 +62,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         ConfigurationError: naming the setting that is wrong.
     """
     settings = settings or Settings.from_env()
-    app = Flask("api", static_folder=None, instance_path=str(settings.instance_path))
+    app = Application("api", static_folder=None, instance_path=str(settings.instance_path))
     app.config.update(
         SECRET_KEY=settings.secret_key,
         MAX_CONTENT_LENGTH=settings.max_content_length,

@@ -30,6 +30,7 @@ import api.core.database.validation  # noqa: F401
 from api.core.database.engine import engine_options, patience
 from api.core.database.mixins import INCLUDE_DELETED, SoftDeleteMixin
 from api.core.database.model import Base
+from api.core.database.reading import ReadConnection
 from api.core.database.retry import ATTEMPTS, retried
 from api.core.database.roles import Roles
 from api.core.database.session import Isolation, in_transaction, on_commit, transaction, translated_failures
@@ -141,7 +142,14 @@ class Database(SQLAlchemy):
     def _make_engine(self, bind_key: str | None, options: dict[str, Any], app: Flask) -> Engine:
         # Flask-SQLAlchemy takes options for text out of a file, and cuts `pool_timeout` down to whole seconds.
         del bind_key, app
-        return create_engine(options.pop("url"), **options)
+        engine = create_engine(options.pop("url"), **options)
+        ping = engine.dialect.do_ping
+
+        def ping_after_idling(connection: Any) -> bool:
+            return connection.has_answered_lately or ping(connection)
+
+        engine.dialect.do_ping = ping_after_idling  # type: ignore[method-assign]
+        return engine
 
     def session_for(self, bind: str | None = None) -> Session:
         """The session of this application context; with `bind`, its session with the database of that name.
@@ -196,6 +204,17 @@ class Database(SQLAlchemy):
         """A pooled connection in autocommit: a read is one round trip, with no BEGIN and no ROLLBACK around it."""
         with translated_failures(), self._engine_for(bind).connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextmanager
+    def reading(self, bind: str | None = None) -> Iterator[ReadConnection | Connection]:
+        """A connection as `read_connection` gives it, for statements that are ready for the driver, and faster."""
+        engine = self._engine_for(bind)
+        if engine.echo:
+            with self.read_connection(bind) as connection:
+                yield connection
+        else:
+            with translated_failures(), ReadConnection(engine) as reading:
+                yield reading
 
     def query(self, *entities: Any) -> Query[Any]:
         """Build a query over the session: `db.query(Order).join(User).filter(User.is_active).all()`."""

@@ -60,6 +60,11 @@ def counting(*, keep_texts: bool = False) -> StatementCounter:
 
 @event.listens_for(Engine, "before_cursor_execute")
 def _count(_connection: Connection, _cursor: Any, statement: str, *_rest: Any) -> None:
+    count_statement(statement)
+
+
+def count_statement(statement: str) -> None:
+    """Count a statement that is sent past SQLAlchemy."""
     counter = _current.get()
     while counter is not None:
         counter.count += 1

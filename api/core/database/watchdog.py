@@ -38,6 +38,8 @@ ENDLESS = Patience(math.inf, None)
 PATIENCE: ContextVar[Patience] = ContextVar("patience", default=ENDLESS)
 """How long to wait in the current context."""
 
+FRESH = 1.0
+"""Seconds after an answer for which a connection counts as alive."""
 _CHECK_INTERVAL = 0.5
 
 
@@ -49,19 +51,27 @@ class _Watchdog:
         self._deadlines: dict[object, tuple[float, int]] = {}
         self._thread: threading.Thread | None = None
 
+    def begin(self, entry: object, connection: DriverConnection, seconds: float) -> None:
+        """Shut the connection's socket down in so many seconds, unless `end(entry)` is called before."""
+        self._deadlines[entry] = (time.monotonic() + seconds, connection.fileno())
+        if self._thread is None:
+            self._start()
+
+    def end(self, entry: object) -> None:
+        """What has begun has been answered."""
+        # Under the lock, so that no socket is shut down whose number has been given to another one meanwhile.
+        with self._lock:
+            del self._deadlines[entry]
+
     @contextmanager
     def watching(self, connection: DriverConnection, seconds: float) -> Iterator[None]:
         """Shut the connection's socket down when the block takes longer than `seconds`."""
         entry = object()
-        self._deadlines[entry] = (time.monotonic() + seconds, connection.fileno())
-        if self._thread is None:
-            self._start()
+        self.begin(entry, connection, seconds)
         try:
             yield
         finally:
-            # Under the lock, so that no socket is shut down whose number has been given to another one meanwhile.
-            with self._lock:
-                del self._deadlines[entry]
+            self.end(entry)
 
     def _start(self) -> None:
         with self._lock:
@@ -121,6 +131,8 @@ def waiting(seconds: float | None) -> Iterator[None]:
 class WatchedCursor(DriverCursor):
     """A cursor whose answers may be overdue."""
 
+    connection: WatchedConnection
+
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - the driver's name for it
         """Run a statement."""
         patience = PATIENCE.get()
@@ -128,8 +140,12 @@ class WatchedCursor(DriverCursor):
         if seconds is None:
             super().execute(query, vars)
         else:
-            with _watchdog.watching(self.connection, seconds):
+            _watchdog.begin(self, self.connection, seconds)
+            try:
                 super().execute(query, vars)
+            finally:
+                _watchdog.end(self)
+        self.connection.answered = time.monotonic()
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
         """Run a COPY; what a request copies in is a statement like others, what it copies out is watched chunkwise."""
@@ -139,6 +155,14 @@ class WatchedCursor(DriverCursor):
 
 class WatchedConnection(DriverConnection):
     """A connection whose commits and rollbacks may be overdue."""
+
+    answered = -math.inf
+    """When it has answered a statement, by the monotonic clock."""
+
+    @property
+    def has_answered_lately(self) -> bool:
+        """Whether it needs no ping: should it have been dropped since, the statement itself finds out."""
+        return time.monotonic() - self.answered < FRESH
 
     def commit(self) -> None:
         """Commit the transaction."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask_smorest.blueprint import Blueprint
 from sqlalchemy import inspect
 
 from api.core.access.predicates import anyone
 from api.core.http.body import JSON_TYPE, BodyParser
 from api.core.http.documented import IF_MATCH, refusals
+from api.core.http.endpoints import DescribingBlueprint
 from api.core.http.field_rules import FieldRules
 from api.core.http.permissions import POLICIES, UnguardedRouteError, guarded, required, requires
 from api.core.http.rate_limits import costs
@@ -36,7 +36,7 @@ LIMITS = "query_limits"
 ALL_VIEWS = frozenset(route.view for route in ROUTES)
 
 
-class ResourceBlueprint(Blueprint):
+class ResourceBlueprint(DescribingBlueprint):
     """List, aggregate, get, create, replace, patch, delete and restore for one resource.
 
     `filters`, `sorts` and `includes` allow what goes beyond the schema's own fields; `without` leaves views out;

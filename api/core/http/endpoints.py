@@ -16,10 +16,29 @@ from api.core.http.body import BodyParser
 from api.core.http.query_string import pairs_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flask import Flask, Response
 
 
-class EndpointBlueprint(Blueprint):
+class DescribingBlueprint(Blueprint):
+    """A blueprint whose further answers are described, and cost nothing else."""
+
+    def alt_response(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
+        """Describe an answer that a view gives besides.
+
+        flask-smorest wraps the view for each of them, and looks in each request whether it is a coroutine.
+        """
+        describe = super().alt_response(*args, **kwargs)
+
+        def described(view: Any) -> Any:
+            view._apidoc = describe(view)._apidoc  # noqa: SLF001 - where flask-smorest looks for it
+            return view
+
+        return described
+
+
+class EndpointBlueprint(DescribingBlueprint):
     """A blueprint whose views take no parameters besides those in the path and the body."""
 
     ARGUMENTS_PARSER = BodyParser()

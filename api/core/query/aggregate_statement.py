@@ -51,7 +51,7 @@ class AggregateCache(ShapeCache["AggregatePlan"]):
     """The aggregating statements of one collection, at most `CACHED_SHAPES` of them."""
 
     def __init__(self, collection: Collection) -> None:
-        super().__init__(lambda plan: Statement(*compiled(_Builder(collection, plan).answer())), CACHED_SHAPES)
+        super().__init__(lambda plan: Statement(compiled(_Builder(collection, plan).answer())), CACHED_SHAPES)
 
 
 class _Builder:

@@ -116,8 +116,8 @@ def selected_keys(connection: Connection, collection: Collection, selection: Sel
         .limit(bindparam("size"))
         .with_for_update(of=model)
     )
-    text, constants = compiled(query)
-    values = {**constants, **QueryPlan(where=selection.where).binds(), "size": selection.max_affected + 1}
+    text = compiled(query)
+    values = {**QueryPlan(where=selection.where).binds(), "size": selection.max_affected + 1}
     check_cost(connection, text, values)
     return [*connection.exec_driver_sql(text, values).scalars()]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
+from psycopg2.extensions import adapt
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Select
 
+_PLACEHOLDER = re.compile(r"%\(([^)]+)\)s")
 _DIALECT = PGDialect_psycopg2()  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects are not typed
 
 
@@ -30,13 +33,12 @@ P = TypeVar("P", bound=Shaped)
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement ready for the driver: its text, and the parameters that do not come from the plan.
+    """A statement ready for the driver, but for the plan's parameters.
 
     `counted` is the query whose rows are to be estimated, with the plan's parameters; None where nothing is.
     """
 
     text: str
-    constants: dict[str, Any]
     counted: str | None = None
 
 
@@ -56,10 +58,28 @@ class ShapeCache(Generic[P]):
             return self._cached(_ByShape(plan))
 
 
-def compiled(query: Select[Any]) -> tuple[str, dict[str, Any]]:
-    """Text, and the parameters that have a value: those of the plan have none yet."""
+def compiled(query: Select[Any]) -> str:
+    """The text, in which the parameters of the plan are left; what is the same for all plans of a shape is in it."""
     result = query.compile(dialect=_DIALECT)
-    return str(result), {name: value for name, value in result.params.items() if value is not None}
+    values = {name: value for name, value in result.params.items() if value is not None}
+
+    def written(found: re.Match[str]) -> str:
+        value = values.get(found[1])
+        return found[0] if value is None else _literal(value)
+
+    return _PLACEHOLDER.sub(written, str(result))
+
+
+def _literal(value: str | float) -> str:
+    """`value`, which is one of ours, as the driver would write it.
+
+    Raises:
+        TypeError: for what would need a connection to be written.
+    """
+    if not isinstance(value, str | int | float) or (isinstance(value, str) and not (value.isascii() and "\\" not in value)):
+        raise TypeError(f"{value!r} is to be a parameter of the plan")
+    quoted: bytes = adapt(value).getquoted()
+    return quoted.decode().replace("%", "%%")
 
 
 class _ByShape:

@@ -88,7 +88,7 @@ class Reader:
     def groups(self, connection: Connection, plan: AggregatePlan) -> Groups:
         """The groups that `plan` asks for."""
         statement = self._aggregates.statement(plan)
-        parameters = {**statement.constants, **plan.binds()}
+        parameters = plan.binds()
         check_cost(connection, statement.text, parameters)
         found = connection.exec_driver_sql(statement.text, parameters).one()
         return Groups(found.groups, found.more)
@@ -97,7 +97,7 @@ class Reader:
         self, connection: Connection, plan: QueryPlan, values: dict[str, Any], condition: str | None = None
     ) -> Any:
         statement = self._statements.statement(plan)
-        parameters = {**statement.constants, **plan.binds(), **values}
+        parameters = {**plan.binds(), **values}
         if statement.counted is not None:
             parameters[COUNTED] = quoted(connection, statement.counted, parameters)
         text = statement.text

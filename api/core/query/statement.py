@@ -67,14 +67,14 @@ class StatementCache(ShapeCache["QueryPlan"]):
 
     def _build(self, plan: QueryPlan) -> Statement:
         builder = _Builder(self._collection, plan)
-        text, constants = compiled(builder.one_row() if plan.page is None else builder.page())
-        counted = compiled(builder.counted(literal_column("1")))[0] if builder.estimates else None
+        text = compiled(builder.one_row() if plan.page is None else builder.page())
+        counted = compiled(builder.counted(literal_column("1"))) if builder.estimates else None
         return Statement(text, constants, counted)
 
 
 def export_statement(collection: Collection, plan: QueryPlan, form: ExportForm) -> Statement:
     """The statement of all rows that `plan` asks for, in a column of JSON or with each field as a text of its own."""
-    return Statement(*compiled(_Builder(collection, plan).all_rows(form)))
+    return Statement(compiled(_Builder(collection, plan).all_rows(form)))
 
 
 def _as_it_is(_field: Field[Any], text: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -16,6 +16,6 @@ class AggregateViews(BaseViews):
     def aggregate(self) -> Response:
         """Group rows by fields, relations, JSON paths and units of time, and work figures out for each group."""
         plan = parse_aggregate(pairs_of(request), self.allow_list)
-        with self.db.read_connection() as connection:
+        with self.db.reading() as connection:
             groups = self.resource.reader.groups(connection, plan)
         return groups_response(groups)

@@ -29,7 +29,7 @@ class RowViews(BaseViews):
         pairs = pairs_of(request)
         allowed, cursors = self.allow_list, current_app.extensions[CURSORS]
         plan = parse_list(pairs, allowed, cursors)
-        with self.db.read_connection() as connection:
+        with self.db.reading() as connection:
             rows = self.resource.reader.page(connection, plan)
         return page_response(rows, plan, pairs, cursors, allowed.limits)
 
@@ -38,7 +38,7 @@ class RowViews(BaseViews):
         plan = self.view_plan()
         # The ETag speaks of the row alone; an embedded row may have changed without it.
         known = frozenset() if plan.include else conditional.known_versions(request, key)
-        with self.db.read_connection() as connection:
+        with self.db.reading() as connection:
             row = self.resource.reader.row(connection, plan, key, known or ())
         if row is None:
             raise NotFoundError(self.absent(key))

@@ -1,0 +1,100 @@
+"""Statements that are planned once for each connection, and not each time that they are sent.
+
+`PREPARE` and `EXECUTE` go as text in the one message of a read. The name of a prepared statement is made of its text, so
+that it is the same for whoever shares a server connection behind PgBouncer; and whether the server knows it is found out
+by its answer, where another connection has taken its place. PostgreSQL documentation, PREPARE: after five executions a
+generic plan is taken, unless plans for the values at hand are cheaper.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+_PLACEHOLDER = re.compile(r"%\((\w+)\)s|%%")
+_WRITTEN_OUT = frozenset({"size"})
+"""Parameters that plans depend on too much: for an unknown number of rows, a tenth of the table is assumed."""
+_TEXTS = 1024
+_PREPARED_MAX = 200
+"""Statements kept by one connection; then it begins anew."""
+
+UNKNOWN, EXISTS, CHANGED = "26000", "42P05", "0A000"
+_UNDECIDED = frozenset({"42P08", "42P18", "42804", "42883", "42725"})
+"""SQLSTATE of a statement whose parameters have no clear types unless their values are there."""
+MISTAKEN = frozenset({UNKNOWN, EXISTS, CHANGED}) | _UNDECIDED
+
+
+class Prepared(NamedTuple):
+    """A statement in its two parts; `parameters` are those of the second."""
+
+    name: str
+    prepare: str
+    execute: str
+
+
+@lru_cache(_TEXTS)
+def _template(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The text between its parameters, and their names."""
+    pieces, names, end = [], [], 0
+    for found in _PLACEHOLDER.finditer(text):
+        if found[1] is None:
+            continue
+        pieces.append(text[end : found.start()])
+        names.append(found[1])
+        end = found.end()
+    return tuple(piece.replace("%%", "%") for piece in (*pieces, text[end:])), tuple(names)
+
+
+@lru_cache(_TEXTS)
+def prepared(text: str, written_out: tuple[tuple[str, int], ...]) -> Prepared:
+    """`text` with placeholders such as `%(key)s`, to be prepared and executed."""
+    values = dict(written_out)
+    pieces, names = _template(text)
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(n for n in names if n not in values), 1)}
+    parts = [pieces[0]]
+    for name, piece in zip(names, pieces[1:], strict=True):
+        parts += [str(values[name]) if name in values else f"${numbers[name]}", piece]
+    body = "".join(parts)
+    digest = f"r_{blake2b(body.encode(), digest_size=12).hexdigest()}"
+    arguments = ", ".join(f"%({name})s" for name in numbers)
+    return Prepared(
+        digest,
+        f"PREPARE {digest} AS {body}".replace("%", "%%"),
+        f"EXECUTE {digest}({arguments})" if numbers else f"EXECUTE {digest}",
+    )
+
+
+def written_out(parameters: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+    """Those of the parameters that are part of the prepared text."""
+    return tuple((name, int(parameters[name])) for name in _WRITTEN_OUT if name in parameters)
+
+
+class Known:
+    """What a connection has prepared, and what cannot be."""
+
+    __slots__ = ("names", "unfit")
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.unfit: set[str] = set()
+
+    def message(self, statement: Prepared) -> str:
+        """What to send for `statement`."""
+        if statement.name in self.names:
+            return statement.execute
+        forget = ""
+        if len(self.names) >= _PREPARED_MAX:
+            self.names.clear()
+            forget = "DEALLOCATE ALL; "
+        return f"{forget}{statement.prepare};\n{statement.execute}"
+
+    def learn(self, statement: Prepared, sqlstate: str) -> None:
+        """The server has refused the message for a reason of preparing; the next one will be another."""
+        if sqlstate == EXISTS:
+            self.names.add(statement.name)
+        elif sqlstate == UNKNOWN:
+            self.names.discard(statement.name)
+        else:
+            self.unfit.add(statement.name)

@@ -1,0 +1,131 @@
+"""Reads of statements that are ready for the driver: on a pooled connection in autocommit, past SQLAlchemy's layers.
+
+A read is one round trip. Where the connection turns out to have been dropped, such as by a restart of the server, the
+read is sent once more on another one: it changes nothing, and so can be repeated.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import namedtuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Self
+
+import psycopg2
+from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
+
+from api.core.database.statements import count_statement
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from sqlalchemy import Engine
+
+_SOON = 1.0
+"""Seconds. Of a connection that fails later than this, the server was slow, and would be so again."""
+_TEXTS = 1024
+
+
+class ReadConnection:
+    """`with ReadConnection(engine) as connection:` has `exec_driver_sql`, as SQLAlchemy's connection has it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.connection: Any = None
+        """The pool's connection, as SQLAlchemy's bears it."""
+
+    def __enter__(self) -> Self:
+        self._take()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        connection = self.connection
+        if not connection.dbapi_connection.closed:
+            connection.dbapi_connection.autocommit = False
+        connection.close()
+
+    def get_execution_options(self) -> Any:
+        """The engine's."""
+        return self._engine.get_execution_options()
+
+    def exec_driver_sql(self, text: str, parameters: dict[str, Any] | None = None) -> Result:
+        """Send a statement in the driver's own form.
+
+        Raises:
+            DBAPIError: as SQLAlchemy does.
+        """
+        count_statement(text)
+        began = time.monotonic()
+        try:
+            return self._sent(text, parameters)
+        except psycopg2.Error as error:
+            is_lost = bool(self.connection.dbapi_connection.closed)
+            if not is_lost:
+                raise _as_sqlalchemy(text, error, lost=False) from error
+            self.connection.invalidate(error)
+            if time.monotonic() - began > _SOON:
+                raise _as_sqlalchemy(text, error, lost=True) from error
+        self.connection.close()
+        self._take()
+        try:
+            return self._sent(text, parameters)
+        except psycopg2.Error as error:
+            raise _as_sqlalchemy(text, error, lost=bool(self.connection.dbapi_connection.closed)) from error
+
+    def _take(self) -> None:
+        self.connection = self._engine.raw_connection()
+        self.connection.dbapi_connection.autocommit = True
+
+    def _sent(self, text: str, parameters: dict[str, Any] | None) -> Result:
+        with self.connection.dbapi_connection.cursor() as cursor:
+            cursor.execute(text, parameters)
+            if cursor.description is None:
+                return Result((), [])
+            return Result(tuple(column.name for column in cursor.description), cursor.fetchall())
+
+
+class Result:
+    """All rows of a read."""
+
+    __slots__ = ("_names", "_rows")
+
+    def __init__(self, names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+        self._names = names
+        self._rows = rows
+
+    def one_or_none(self) -> Any:
+        """The row, by the names of its columns; None where there is none.
+
+        Raises:
+            MultipleResultsFound: where there are more.
+        """
+        if len(self._rows) > 1:
+            raise MultipleResultsFound("a read of one row has found more")
+        return _row_type(self._names)._make(self._rows[0]) if self._rows else None
+
+    def one(self) -> Any:
+        """The row, by the names of its columns.
+
+        Raises:
+            NoResultFound: where there is none.
+            MultipleResultsFound: where there are more.
+        """
+        row = self.one_or_none()
+        if row is None:
+            raise NoResultFound("a read of one row has found none")
+        return row
+
+    def scalar_one(self) -> Any:
+        """The first column of `one`."""
+        return self.one()[0]
+
+
+@lru_cache(_TEXTS)
+def _row_type(names: tuple[str, ...]) -> Any:
+    return namedtuple("Row", names, rename=True)  # type: ignore[misc]  # noqa: PYI024 - its fields are a query's
+
+
+def _as_sqlalchemy(text: str, error: psycopg2.Error, *, lost: bool) -> BaseException:
+    return DBAPIError.instance(text, None, error, psycopg2.Error, hide_parameters=True, connection_invalidated=lost)

@@ -16,9 +16,11 @@ from contextvars import ContextVar
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import psycopg2
 from psycopg2.extensions import cursor as DriverCursor  # noqa: N812 - a class, whatever its name
 from psycopg2.sql import Composable
 
+from api.core.database.prepared import MISTAKEN, Known, prepared, written_out
 from api.core.database.watchdog import PING, WatchedConnection, WatchedCursor
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ _WRITER = f"SET LOCAL {ACTOR} = %s; SET LOCAL {REQUEST_ID} = %s"
 _TOUCHES_ROWS = re.compile(r"[\s(]*(SELECT|WITH|INSERT|UPDATE|DELETE|MERGE|TABLE|VALUES|EXPLAIN)\b", re.IGNORECASE)
 _WORD = re.compile(r"\w+")
 _TEXTS = 1024
+_ATTEMPTS = 3
+"""Messages for one read, of which all but the last may find the server to have prepared other statements."""
 
 
 class Credential(NamedTuple):
@@ -138,6 +142,7 @@ class AttributedConnection(WatchedConnection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.prepared = Known()
         self.autocommit = True
         with self.cursor(cursor_factory=WatchedCursor) as cursor:
             cursor.execute(_RIGHTS, [ALL_ROWS])
@@ -166,13 +171,37 @@ class AttributedCursor(WatchedCursor):
             query = query.as_string(self)
         if self._is_untold(query):
             if self.name is None:
-                query = self._behind_news(query, has_values=vars is not None)
+                query = self._behind_news(query, query, has_values=vars is not None)
             else:
                 self._tell()
         super().execute(query, vars)
         if isinstance(query, str) and query.startswith("ROLLBACK TO"):
             # What was told within the savepoint has been forgotten.
             self.connection.told = None
+
+    def read(self, text: str, parameters: dict[str, Any]) -> None:
+        """Run a read in autocommit, planned once for this connection where its parameters have clear types.
+
+        Raises:
+            psycopg2.Error: as `execute` does.
+        """
+        known = self.connection.prepared
+        statement = prepared(text, written_out(parameters))
+        for _ in range(_ATTEMPTS):
+            is_fit = statement.name not in known.unfit
+            query: Any = known.message(statement) if is_fit else text
+            if self._is_untold(text):
+                query = self._behind_news(query, text, has_values=True)
+            try:
+                super().execute(query, parameters)
+            except psycopg2.Error as error:
+                if not is_fit or error.pgcode not in MISTAKEN:
+                    raise
+                known.learn(statement, error.pgcode)
+            else:
+                known.names.add(statement.name)
+                return
+        super().execute(self._behind_news(text, text, has_values=True) if self._is_untold(text) else text, parameters)
 
     def executemany(self, query: Any, vars_list: Any) -> None:
         """Run a statement many times."""
@@ -200,8 +229,9 @@ class AttributedCursor(WatchedCursor):
         needs = _needs_telling(_text(query))
         return bool(needs.tables) or (needs.check and _CURRENT.get().credential is not None)
 
-    def _behind_news(self, query: str | bytes, *, has_values: bool) -> str | bytes:
-        news = self._news(query)
+    def _behind_news(self, query: str | bytes, text: str | bytes, *, has_values: bool) -> str | bytes:
+        """`query`, which may be a form of `text`, behind what has to be told for this."""
+        news = self._news(text)
         if isinstance(query, bytes):
             return news + b";\n" + query
         text = news.decode()

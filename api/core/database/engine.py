@@ -11,6 +11,8 @@ from api.core.database.context import AttributedConnection, AttributedCursor
 from api.core.database.watchdog import Patience
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from api.config import Settings
 
 WORD_SIMILARITY = 0.4
@@ -48,6 +50,14 @@ def engine_options(settings: Settings) -> dict[str, Any]:
             "tcp_user_timeout": 1000 * max(settings.request_timeout, settings.connect_timeout),
         },
     }
+
+
+def ping_after_idling(engine: Engine) -> Engine:
+    """Let a pre-ping pass on connections that have answered within the last second: it would be a round trip."""
+    dialect: Any = engine.dialect
+    ping = dialect.do_ping
+    dialect.do_ping = lambda connection: connection.has_answered_lately or ping(connection)
+    return engine
 
 
 def patience(settings: Settings) -> Patience:

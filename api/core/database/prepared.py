@@ -1,9 +1,9 @@
 """Statements that are planned once for each connection, and not each time that they are sent.
 
-`PREPARE` and `EXECUTE` go as text in the one message of a read. The name of a prepared statement is made of its text, so
-that it is the same for whoever shares a server connection behind PgBouncer; and whether the server knows it is found out
-by its answer, where another connection has taken its place. PostgreSQL documentation, PREPARE: after five executions a
-generic plan is taken, unless plans for the values at hand are cheaper.
+`PREPARE` and `EXECUTE` go as text in the one message of a read. The name of a prepared statement is made of its text,
+so that it is the same for whoever shares a server connection behind PgBouncer; whether the server knows it, where
+another connection may have taken its place, its answer tells. After five executions a generic plan is taken, unless
+plans for the values at hand are cheaper (PostgreSQL documentation, PREPARE).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _PREPARED_MAX = 200
 """Statements kept by one connection; then it begins anew."""
 
 UNKNOWN, EXISTS, CHANGED = "26000", "42P05", "0A000"
-_UNDECIDED = frozenset({"42P08", "42P18", "42804", "42883", "42725"})
-"""SQLSTATE of a statement whose parameters have no clear types unless their values are there."""
+_UNDECIDED = frozenset({"42P08", "42P18", "42804", "42883", "42725", "42601"})
+"""SQLSTATE of what cannot be prepared: no query, or one whose parameters have no clear types without their values."""
 MISTAKEN = frozenset({UNKNOWN, EXISTS, CHANGED}) | _UNDECIDED
 
 

@@ -41,10 +41,7 @@ class ReadConnection:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        connection = self.connection
-        if not connection.dbapi_connection.closed:
-            connection.dbapi_connection.autocommit = False
-        connection.close()
+        self._give_back()
 
     def get_execution_options(self) -> Any:
         """The engine's."""
@@ -67,7 +64,7 @@ class ReadConnection:
             self.connection.invalidate(error)
             if time.monotonic() - began > _SOON:
                 raise _as_sqlalchemy(text, error, lost=True) from error
-        self.connection.close()
+        self._give_back()
         self._take()
         try:
             return self._sent(text, parameters)
@@ -75,12 +72,27 @@ class ReadConnection:
             raise _as_sqlalchemy(text, error, lost=bool(self.connection.dbapi_connection.closed)) from error
 
     def _take(self) -> None:
-        self.connection = self._engine.raw_connection()
+        try:
+            self.connection = self._engine.raw_connection()
+        except psycopg2.Error as error:
+            raise _as_sqlalchemy(None, error, lost=False) from error
         self.connection.dbapi_connection.autocommit = True
+
+    def _give_back(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is None:
+            # Another one could not be had.
+            return
+        if connection.is_valid and not connection.dbapi_connection.closed:
+            connection.dbapi_connection.autocommit = False
+        connection.close()
 
     def _sent(self, text: str, parameters: dict[str, Any] | None) -> Result:
         with self.connection.dbapi_connection.cursor() as cursor:
-            cursor.execute(text, parameters)
+            if parameters is None:
+                cursor.execute(text)
+            else:
+                cursor.read(text, parameters)
             if cursor.description is None:
                 return Result((), [])
             return Result(tuple(column.name for column in cursor.description), cursor.fetchall())
@@ -124,8 +136,8 @@ class Result:
 
 @lru_cache(_TEXTS)
 def _row_type(names: tuple[str, ...]) -> Any:
-    return namedtuple("Row", names, rename=True)  # type: ignore[misc]  # noqa: PYI024 - its fields are a query's
+    return namedtuple("Row", names, rename=True)  # noqa: PYI024 - its fields are a query's
 
 
-def _as_sqlalchemy(text: str, error: psycopg2.Error, *, lost: bool) -> BaseException:
+def _as_sqlalchemy(text: str | None, error: psycopg2.Error, *, lost: bool) -> BaseException:
     return DBAPIError.instance(text, None, error, psycopg2.Error, hide_parameters=True, connection_invalidated=lost)

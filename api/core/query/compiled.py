@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
 
 _PLACEHOLDER = re.compile(r"%\(([^)]+)\)s")
+_PLAIN = re.compile(r"[ -\[\]-~]*")
+"""What is written the same whatever a connection's encoding is, and its way with backslashes."""
 _DIALECT = PGDialect_psycopg2()  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects are not typed
 
 
@@ -76,7 +78,7 @@ def _literal(value: str | float) -> str:
     Raises:
         TypeError: for what would need a connection to be written.
     """
-    if not isinstance(value, str | int | float) or (isinstance(value, str) and not (value.isascii() and "\\" not in value)):
+    if not isinstance(value, str | int | float) or (isinstance(value, str) and not _PLAIN.fullmatch(value)):
         raise TypeError(f"{value!r} is to be a parameter of the plan")
     quoted: bytes = adapt(value).getquoted()
     return quoted.decode().replace("%", "%%")

@@ -9,7 +9,9 @@ from api.core.errors import MalformedRequestError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Engine
+
+    from api.core.query.read import ReadingConnection
 
 _COST_MAX = "query_cost_max"
 
@@ -20,7 +22,7 @@ def limit_cost(engines: Iterable[Engine], most: int) -> None:
         engine.update_execution_options(**{_COST_MAX: most})
 
 
-def check_cost(connection: Connection, text: str, parameters: dict[str, Any]) -> None:
+def check_cost(connection: ReadingConnection, text: str, parameters: dict[str, Any]) -> None:
     """Have the statement planned where there is a limit, which is one more round trip.
 
     The estimate is PostgreSQL's total cost: to read a page of a table in sequence is 1 (its documentation, 19.7.2).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from api.core.query.aggregate_statement import AggregateCache
 from api.core.query.cost import check_cost
@@ -14,11 +14,23 @@ from api.core.query.statement import COUNTED, StatementCache
 if TYPE_CHECKING:
     from collections.abc import Collection as Versions
 
-    from sqlalchemy import Connection
-
     from api.core.query.aggregate_plan import AggregatePlan
     from api.core.query.collection import Collection
     from api.core.query.plan import Page, QueryPlan
+
+
+class ReadingConnection(Protocol):
+    """What a read needs of a connection: SQLAlchemy's in a transaction, or one that is for reads only."""
+
+    @property
+    def connection(self) -> Any:
+        """The pool's connection."""
+
+    def get_execution_options(self) -> Any:
+        """What the engine was made with."""
+
+    def exec_driver_sql(self, text: str, parameters: dict[str, Any], /) -> Any:
+        """Send a statement in the driver's form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +73,12 @@ class Reader:
         self._statements.statement(collection.everything())
         self._aggregates = AggregateCache(collection)
 
-    def row(self, connection: Connection, plan: QueryPlan, key: Any, known: Versions[int] = ()) -> Row | None:
+    def row(self, connection: ReadingConnection, plan: QueryPlan, key: Any, known: Versions[int] = ()) -> Row | None:
         """The row whose primary key is `key`, or None; without its JSON where its version is one of `known`."""
         found = self._execute(connection, replace(plan, known=tuple(known)) if known else plan, {"key": key})
         return None if found is None else Row(found.body, found.version)
 
-    def page(self, connection: Connection, plan: QueryPlan) -> Rows:
+    def page(self, connection: ReadingConnection, plan: QueryPlan) -> Rows:
         """The page that `plan` asks for.
 
         Raises:
@@ -77,7 +89,9 @@ class Reader:
             raise ValueError(message)
         return _rows(plan.page, self._execute(connection, plan, {}))
 
-    def page_if(self, connection: Connection, plan: QueryPlan, condition: str, values: dict[str, Any]) -> Rows | None:
+    def page_if(
+        self, connection: ReadingConnection, plan: QueryPlan, condition: str, values: dict[str, Any]
+    ) -> Rows | None:
         """The page that `plan` asks for, or None where the SQL `condition` does not hold; still in one statement.
 
         `values` are the condition's parameters.
@@ -85,7 +99,7 @@ class Reader:
         found = self._execute(connection, plan, values, condition)
         return None if found is None or plan.page is None else _rows(plan.page, found)
 
-    def groups(self, connection: Connection, plan: AggregatePlan) -> Groups:
+    def groups(self, connection: ReadingConnection, plan: AggregatePlan) -> Groups:
         """The groups that `plan` asks for."""
         statement = self._aggregates.statement(plan)
         parameters = plan.binds()
@@ -94,7 +108,7 @@ class Reader:
         return Groups(found.groups, found.more)
 
     def _execute(
-        self, connection: Connection, plan: QueryPlan, values: dict[str, Any], condition: str | None = None
+        self, connection: ReadingConnection, plan: QueryPlan, values: dict[str, Any], condition: str | None = None
     ) -> Any:
         statement = self._statements.statement(plan)
         parameters = {**plan.binds(), **values}
@@ -113,7 +127,7 @@ def _rows(page: Page, found: Any) -> Rows:
     return Rows(found.items, following, previous, more, found.total)
 
 
-def quoted(connection: Connection, text: str, parameters: dict[str, Any]) -> str:
+def quoted(connection: ReadingConnection, text: str, parameters: dict[str, Any]) -> str:
     """`text` with the driver's own literals in it, as it would be sent."""
     with closing(connection.connection.cursor()) as cursor:
         literal: bytes = cursor.mogrify(text, parameters)

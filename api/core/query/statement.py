@@ -69,7 +69,7 @@ class StatementCache(ShapeCache["QueryPlan"]):
         builder = _Builder(self._collection, plan)
         text = compiled(builder.one_row() if plan.page is None else builder.page())
         counted = compiled(builder.counted(literal_column("1"))) if builder.estimates else None
-        return Statement(text, constants, counted)
+        return Statement(text, counted)
 
 
 def export_statement(collection: Collection, plan: QueryPlan, form: ExportForm) -> Statement:

@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg2
+from psycopg2.extensions import STATUS_READY
 from psycopg2.extensions import cursor as DriverCursor  # noqa: N812 - a class, whatever its name
 from psycopg2.sql import Composable
 
@@ -155,8 +156,9 @@ class AttributedConnection(WatchedConnection):
         self.told = None
 
     def rollback(self) -> None:
-        """Roll the transaction back, and with it its settings."""
-        super().rollback()
+        """Roll the transaction back, and with it its settings; the pool does it to every connection that it gets."""
+        if self.status != STATUS_READY or self.closed:
+            super().rollback()
         self.told = None
 
 

@@ -198,16 +198,11 @@ class Database(SQLAlchemy):
         with translated_failures(), self._engine_for(bind).connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
-    @contextmanager
-    def reading(self, bind: str | None = None) -> Iterator[ReadConnection | Connection]:
+    def reading(self, bind: str | None = None) -> AbstractContextManager[ReadConnection | Connection]:
         """A connection as `read_connection` gives it, for statements that are ready for the driver, and faster."""
         engine = self._engine_for(bind)
-        if engine.echo:
-            with self.read_connection(bind) as connection:
-                yield connection
-        else:
-            with translated_failures(), ReadConnection(engine) as reading:
-                yield reading
+        # Past SQLAlchemy's layers, its echo would not tell of them.
+        return self.read_connection(bind) if engine.echo else ReadConnection(engine)
 
     def query(self, *entities: Any) -> Query[Any]:
         """Build a query over the session: `db.query(Order).join(User).filter(User.is_active).all()`."""

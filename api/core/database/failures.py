@@ -5,7 +5,7 @@ SQLSTATE codes: PostgreSQL documentation, appendix A; `AC401` is raised by the c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -52,6 +52,18 @@ def translate(error: DBAPIError | PoolTimeoutError) -> APIError | None:
     if code is None:
         return None
     return _by_sqlstate(code, error)
+
+
+def raise_meaning(error: DBAPIError | PoolTimeoutError) -> NoReturn:
+    """Raise what `error` means for a client, or itself where it means nothing to one.
+
+    Raises:
+        APIError: as `translate` finds it.
+    """
+    meaning = translate(error)
+    if meaning is None:
+        raise error
+    raise meaning from error
 
 
 def _is_connection_failure(error: DBAPIError) -> bool:

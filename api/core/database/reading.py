@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psycopg2
 from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from api.core.database.failures import raise_meaning
 from api.core.database.statements import count_statement
 
 if TYPE_CHECKING:
@@ -27,7 +29,10 @@ _TEXTS = 1024
 
 
 class ReadConnection:
-    """`with ReadConnection(engine) as connection:` has `exec_driver_sql`, as SQLAlchemy's connection has it."""
+    """`with ReadConnection(engine) as connection:` has `exec_driver_sql`, as SQLAlchemy's connection has it.
+
+    What the driver raises in the block is turned into an `APIError` where it has a meaning for a client.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -35,13 +40,18 @@ class ReadConnection:
         """The pool's connection, as SQLAlchemy's bears it."""
 
     def __enter__(self) -> Self:
-        self._take()
+        try:
+            self._take()
+        except (DBAPIError, PoolTimeoutError) as error:
+            raise_meaning(error)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._give_back()
+        if isinstance(error, DBAPIError):
+            raise_meaning(error)
 
     def get_execution_options(self) -> Any:
         """The engine's."""

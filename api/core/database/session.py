@@ -12,7 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import ORMExecuteState, Session
 from sqlalchemy.orm.exc import StaleDataError
 
-from api.core.database.failures import translate
+from api.core.database.failures import raise_meaning
 from api.core.errors import PreconditionFailedError
 
 if TYPE_CHECKING:
@@ -141,7 +141,4 @@ def translated_failures() -> Iterator[None]:
     except StaleDataError as error:
         raise PreconditionFailedError from error
     except (DBAPIError, PoolTimeoutError) as error:
-        meaning = translate(error)
-        if meaning is None:
-            raise
-        raise meaning from error
+        raise_meaning(error)

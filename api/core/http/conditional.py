@@ -47,6 +47,8 @@ def expected_versions(request: Request, key: Any) -> frozenset[int] | None:
 
 def known_versions(request: Request, key: Any) -> frozenset[int] | None:
     """The versions of the row with this key that the client has, by `If-None-Match`; None for `*`, any of them."""
+    if "HTTP_IF_NONE_MATCH" not in request.environ:
+        return frozenset()
     if request.if_none_match.star_tag:
         return None
     return _versions(request.if_none_match.as_set(include_weak=True), key)

@@ -19,11 +19,16 @@ def pairs_of(request: Request) -> list[tuple[str, str]]:
     Raises:
         MalformedRequestError: for bytes that are no UTF-8, or too many parameters.
     """
-    if not request.query_string:
+    return parsed_pairs(request.query_string)
+
+
+def parsed_pairs(query_string: bytes) -> list[tuple[str, str]]:
+    """`pairs_of` a request with this query string."""
+    if not query_string:
         return []
     try:
         return parse_qsl(
-            request.query_string.decode("ascii"),
+            query_string.decode("ascii"),
             keep_blank_values=True,
             errors="strict",
             max_num_fields=PAIRS_MAX,

@@ -24,11 +24,9 @@ _PLACE_PARAMETERS = frozenset({"cursor", "page"})
 
 def row_response(row: Row, key: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """The row with this key, with the ETag of its version."""
-    response = Response(row.body, status, mimetype=JSON_TYPE)
-    if row.version is not None:
-        response.headers["ETag"] = conditional.etag(key, row.version)
-    response.headers.update(headers or {})
-    return response
+    told = {} if row.version is None else {"ETag": conditional.etag(key, row.version)}
+    # A content type is taken as it is, where a mimetype is taken apart.
+    return Response(row.body, status, {**told, **(headers or {})}, content_type=JSON_TYPE)
 
 
 def no_content() -> Response:
@@ -52,7 +50,7 @@ def page_response(
     if plan.count != "none":
         parts += [',"total":', str(rows.total)]
     parts.append("}")
-    response = Response("".join(parts), mimetype=JSON_TYPE)
+    response = Response("".join(parts), content_type=JSON_TYPE)
     links = [f'<{url}>; rel="{relation}"' for relation, url in (("next", following), ("prev", previous)) if url]
     if links:
         response.headers["Link"] = ", ".join(links)
@@ -61,7 +59,7 @@ def page_response(
 
 def groups_response(groups: Groups) -> Response:
     """The groups of an aggregation, and whether there are more."""
-    return Response(f'{{"groups":{groups.items},"more":{str(groups.more).lower()}}}', mimetype=JSON_TYPE)
+    return Response(f'{{"groups":{groups.items},"more":{str(groups.more).lower()}}}', content_type=JSON_TYPE)
 
 
 def _neighbours(

@@ -94,9 +94,9 @@ class Limits:
     affected_max: int = 10_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AllowList:
-    """Everything that a query string may name for one resource."""
+    """Everything that a query string may name for one resource; equal to itself alone, as a key of caches."""
 
     resource: str
     filters: Mapping[str, FieldRule]

@@ -21,7 +21,7 @@ from api.core.errors import (
     Violation,
 )
 from api.core.http import conditional
-from api.core.http.query_string import pairs_of
+from api.core.http.query_string import pairs_of, parsed_pairs
 from api.core.http.responses import row_response
 from api.core.http.schema import references_of
 from api.core.query.params import parse_view
@@ -40,8 +40,16 @@ if TYPE_CHECKING:
 
 CURSORS = "cursor_codec"
 ALLOW_LISTS = "allow_lists"
+PLANS_KEPT = 1024
+"""How many plans of single rows are kept: most requests ask for the same."""
 ALLOW_LISTS_KEPT = 64
 """How many kinds of callers an allow-list is kept for."""
+
+
+@lru_cache(PLANS_KEPT)
+def _view_plan(query_string: bytes, allowed: AllowList, _user_id: int | None) -> QueryPlan:
+    """The plan, which bears who is asking."""
+    return parse_view(parsed_pairs(query_string), allowed)
 
 
 class BaseViews:
@@ -67,7 +75,7 @@ class BaseViews:
 
     def view_plan(self) -> QueryPlan:
         """What the query string asks to see of one row."""
-        return parse_view(pairs_of(request), self.allow_list)
+        return _view_plan(request.query_string, self.allow_list, current_caller().user_id)
 
     def written_plan(self) -> QueryPlan:
         """What the query string asks to see of a row that is written; being live, it has no `deleted` to ask for."""

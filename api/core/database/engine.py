@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ WORD_SIMILARITY = 0.4
 """How much of a word, as trigrams, a word with a typing error must share with it, to be found by it. From 0 to 1."""
 GRACE = 2.0
 """Seconds between the server's own timeout and the end of our patience."""
+
+
+_for_reads: ContextVar[bool] = ContextVar("for_reads", default=False)
 
 
 def engine_options(settings: Settings) -> dict[str, Any]:
@@ -52,12 +56,21 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def ping_after_idling(engine: Engine) -> Engine:
-    """Let a pre-ping pass on connections that have answered within the last second: it would be a round trip."""
+def spare_pings(engine: Engine) -> Engine:
+    """Spare `connection_for_reads` the pre-ping of connections that have answered lately: it would be a round trip."""
     dialect: Any = engine.dialect
     ping = dialect.do_ping
-    dialect.do_ping = lambda connection: connection.has_answered_lately or ping(connection)
+    dialect.do_ping = lambda connection: (_for_reads.get() and connection.has_answered_lately) or ping(connection)
     return engine
+
+
+def connection_for_reads(engine: Engine) -> Any:
+    """One of the pool, which may have been dropped a moment ago: for what can be sent again on another one."""
+    _for_reads.set(True)
+    try:
+        return engine.raw_connection()
+    finally:
+        _for_reads.set(False)
 
 
 def patience(settings: Settings) -> Patience:

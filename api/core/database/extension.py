@@ -27,7 +27,7 @@ import api.core.database.outbox
 import api.core.database.soft_delete
 import api.core.database.triggers
 import api.core.database.validation  # noqa: F401
-from api.core.database.engine import engine_options, patience, ping_after_idling
+from api.core.database.engine import engine_options, patience, spare_pings
 from api.core.database.mixins import INCLUDE_DELETED, SoftDeleteMixin
 from api.core.database.model import Base
 from api.core.database.reading import ReadConnection
@@ -142,7 +142,7 @@ class Database(SQLAlchemy):
     def _make_engine(self, bind_key: str | None, options: dict[str, Any], app: Flask) -> Engine:
         # Flask-SQLAlchemy takes options for text out of a file, and cuts `pool_timeout` down to whole seconds.
         del bind_key, app
-        return ping_after_idling(create_engine(options.pop("url"), **options))
+        return spare_pings(create_engine(options.pop("url"), **options))
 
     def session_for(self, bind: str | None = None) -> Session:
         """The session of this application context; with `bind`, its session with the database of that name.

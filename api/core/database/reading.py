@@ -15,6 +15,7 @@ import psycopg2
 from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from api.core.database.engine import connection_for_reads
 from api.core.database.failures import raise_meaning
 from api.core.database.statements import count_statement
 
@@ -83,7 +84,7 @@ class ReadConnection:
 
     def _take(self) -> None:
         try:
-            self.connection = self._engine.raw_connection()
+            self.connection = connection_for_reads(self._engine)
         except psycopg2.Error as error:
             raise _as_sqlalchemy(None, error, lost=False) from error
         self.connection.dbapi_connection.autocommit = True

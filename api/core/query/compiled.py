@@ -8,7 +8,6 @@ from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
-from psycopg2.extensions import adapt
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 if TYPE_CHECKING:
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
 
 _PLACEHOLDER = re.compile(r"%\(([^)]+)\)s")
-_PLAIN = re.compile(r"[ -\[\]-~]*")
-"""What is written the same whatever a connection's encoding is, and its way with backslashes."""
 _DIALECT = PGDialect_psycopg2()  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects are not typed
 
 
@@ -73,15 +70,18 @@ def compiled(query: Select[Any]) -> str:
 
 
 def _literal(value: str | float) -> str:
-    """`value`, which is one of ours, as the driver would write it.
+    """`value`, which is a constant of ours and nothing that a client has sent, as PostgreSQL writes it.
 
     Raises:
-        TypeError: for what would need a connection to be written.
+        TypeError: for any other type.
     """
-    if not isinstance(value, str | int | float) or (isinstance(value, str) and not _PLAIN.fullmatch(value)):
+    if isinstance(value, int | float):
+        return repr(value)
+    if not isinstance(value, str):
         raise TypeError(f"{value!r} is to be a parameter of the plan")
-    quoted: bytes = adapt(value).getquoted()
-    return quoted.decode().replace("%", "%%")
+    escaped = value.replace("'", "''").replace("%", "%%")
+    # The same whatever standard_conforming_strings is.
+    return "E'" + escaped.replace("\\", "\\\\") + "'" if "\\" in escaped else f"'{escaped}'"
 
 
 class _ByShape:

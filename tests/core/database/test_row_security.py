@@ -69,6 +69,15 @@ def test_a_read_without_any_condition_finds_the_caller_s_rows_only(two):
             assert owners() == [key]
 
 
+def test_a_read_that_is_planned_once_finds_the_rows_of_whoever_asks_each_time(two):
+    read = "SELECT count(*) AS n, min(user_id) AS owner FROM orders WHERE total_amount >= %(least)s"
+    for key, unrestricted, found in 3 * [(two[0], "", 1), (two[1], "", 1), (None, "", 0), (two[0], "orders", 2)]:
+        with request_of(key, unrestricted), db.reading() as connection:
+            seen = connection.exec_driver_sql(read, {"least": 0}).one()
+        assert seen.n == found
+        assert unrestricted or seen.owner == (key if found else None)
+
+
 def test_a_transaction_finds_the_caller_s_rows_only(two):
     with request_of(two[0]), db.transaction() as session:
         assert [order.user_id for order in session.scalars(select(Order))] == [two[0]]

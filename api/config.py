@@ -64,6 +64,7 @@ class Settings:
     max_overflow: int = 20
     pool_recycle: int = 3600
     pool_pre_ping: bool = True
+    prepared_statements: bool = True
     pool_timeout: float = 5.0
     connect_timeout: int = 5
     statement_timeout_ms: int = 15_000
@@ -198,6 +199,7 @@ def _read(env: Env) -> dict[str, Any]:
         "pool_size": env.int("DB_POOL_SIZE", Settings.pool_size, validate=positive),
         "max_overflow": env.int("DB_MAX_OVERFLOW", Settings.max_overflow, validate=not_negative),
         "pool_recycle": env.int("DB_POOL_RECYCLE", Settings.pool_recycle, validate=validate.Range(min=-1)),
+        "prepared_statements": env.bool("DB_PREPARED_STATEMENTS", Settings.prepared_statements),
         "pool_pre_ping": env.bool("DB_POOL_PRE_PING", Settings.pool_pre_ping),
         "pool_timeout": env.float("DB_POOL_TIMEOUT", Settings.pool_timeout, validate=validate.Range(min=0.1, max=300)),
         "connect_timeout": env.int("DB_CONNECT_TIMEOUT", Settings.connect_timeout, validate=validate.Range(min=2)),

@@ -31,6 +31,7 @@ VARIABLES = [
     ("DB_MAX_OVERFLOW", "0", "max_overflow", 0),
     ("DB_POOL_RECYCLE", "-1", "pool_recycle", -1),
     ("DB_POOL_PRE_PING", "false", "pool_pre_ping", False),
+    ("DB_PREPARED_STATEMENTS", "false", "prepared_statements", False),
     ("DB_POOL_TIMEOUT", "0.5", "pool_timeout", 0.5),
     ("DB_CONNECT_TIMEOUT", "9", "connect_timeout", 9),
     ("DB_STATEMENT_TIMEOUT_MS", "0", "statement_timeout_ms", 0),

@@ -138,6 +138,8 @@ class AttributedConnection(WatchedConnection):
     told: Acting | None = None
     all_rows_role: str | None = None
     """The role that it may become, from which no row is hidden."""
+    is_preparing: bool = True
+    """Whether its reads are planned once."""
     is_owner: bool = False
     """Whether its role owns tables with row security, which hides nothing from it."""
 
@@ -160,6 +162,12 @@ class AttributedConnection(WatchedConnection):
         if self.status != STATUS_READY or self.closed:
             super().rollback()
         self.told = None
+
+
+class UnpreparingConnection(AttributedConnection):
+    """One that has each statement planned anew."""
+
+    is_preparing = False
 
 
 class AttributedCursor(WatchedCursor):
@@ -187,6 +195,9 @@ class AttributedCursor(WatchedCursor):
         Raises:
             psycopg2.Error: as `execute` does.
         """
+        if not self.connection.is_preparing:
+            self.execute(text, parameters)
+            return
         known = self.connection.prepared
         statement = prepared(text, written_out(parameters))
         for _ in range(_ATTEMPTS):

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from api.core import json_text
-from api.core.database.context import AttributedConnection, AttributedCursor
+from api.core.database.context import AttributedConnection, AttributedCursor, UnpreparingConnection
 from api.core.database.watchdog import Patience
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         "json_serializer": partial(json.dumps, allow_nan=False, ensure_ascii=False, separators=(",", ":")),
         "json_deserializer": json_text.stored,
         "connect_args": {
-            "connection_factory": AttributedConnection,
+            "connection_factory": AttributedConnection if settings.prepared_statements else UnpreparingConnection,
             "cursor_factory": AttributedCursor,
             "connect_timeout": settings.connect_timeout,
             "application_name": settings.application_name,

@@ -118,6 +118,12 @@ def test_a_statement_is_prepared_once_and_then_executed(connection):
     assert connection.exec_driver_sql(PREPARED).scalar_one() == before + 1
 
 
+def test_nothing_is_prepared_where_it_is_not_wanted(engine_with):
+    with ReadConnection(engine_with(prepared_statements=False)) as connection:
+        assert connection.exec_driver_sql(DOUBLED, {"number": 2}).scalar_one() == 4
+        assert connection.exec_driver_sql(PREPARED).scalar_one() == 0
+
+
 def test_a_statement_that_the_server_has_forgotten_is_prepared_again(connection):
     connection.exec_driver_sql(DOUBLED, {"number": 1})
     connection.exec_driver_sql("DEALLOCATE ALL")

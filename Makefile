@@ -38,7 +38,7 @@ GENERATE_SECRETS = $(if $(PYTHON),$(PYTHON),docker run --rm --user $$(id -u):$$(
 
 .DEFAULT_GOAL := help
 .PHONY: help run up down test test-docker fuzz attack check lint format-check types imports squawk migration-check audit \
-	secret-scan format \
+	secret-scan format bench \
 	migration migrate migrate-downgrade migrate-history migrate-current shell seed clean
 
 help: # lists the targets
@@ -93,6 +93,11 @@ fuzz: $(VENV)/.dev ## fuzz the API for long: FUZZ_EXAMPLES=1000
 
 attack: $(VENV)/.dev ## attack the API for long: ATTACK_INPUTS=50000 ATTACK_SEED=4
 	@ATTACK_INPUTS="$(ATTACK_INPUTS)" ATTACK_SEED="$(ATTACK_SEED)" TEST_PG_BIN="$(PG_BIN)" $(RUN) pytest tests/security $(args)
+
+##@ Measure
+
+bench: $(VENV)/.runtime ## compare with other frameworks; needs wrk: args="--quick"
+	@$(RUN) benchmarks.peers $(args)
 
 ##@ Check
 

@@ -36,7 +36,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 GUNICORN = ("-m", "gunicorn")
 UVICORN = ("-m", "uvicorn", "--host", HOST, "--workers", str(WORKERS), "--no-access-log", "--log-level", "warning")
-GTHREAD = (*GUNICORN, "--workers", str(WORKERS), "--threads", str(THREADS), "--worker-class", "gthread")
+GTHREAD = (*GUNICORN, "-c", "benchmarks/peers/gthread.py")
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,24 @@ CONTENDERS = (
         "FastAPI",
         "pydantic, async SQLAlchemy, asyncpg, uvicorn with uvloop and httptools",
         (*UVICORN, "--port", "{port}", "benchmarks.peers.fastapi.app:app"),
+    ),
+    Contender(
+        "drf",
+        "Django REST framework",
+        "django-filter, psycopg 3 on connections that stay open, gunicorn with gthread",
+        (*GTHREAD, "benchmarks.peers.drf.wsgi:app"),
+    ),
+    Contender(
+        "classic",
+        "classic Flask",
+        "Flask-SQLAlchemy, marshmallow, `jsonify`, psycopg2, gunicorn with gthread",
+        (*GTHREAD, "benchmarks.peers.classic_flask.app:app"),
+    ),
+    Contender(
+        "litestar",
+        "Litestar",
+        "advanced-alchemy's services, msgspec, asyncpg, uvicorn with uvloop and httptools",
+        (*UVICORN, "--port", "{port}", "benchmarks.peers.litestar.app:app"),
     ),
 )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlsplit
 
 from benchmarks.peers.contenders import OWN, Server, fetch
 from benchmarks.peers.data import CATEGORIES, MATERIALS, THINGS
@@ -104,7 +104,11 @@ def _page(server: Server, _shop: Shop, random: Random) -> list[Request]:
 def _with_next(server: Server, path: str) -> list[Request]:
     """A page, and the one that its own link leads to."""
     following = json.loads(fetch(server, path).body)["next"]
-    return [Request(path), *([Request(following)] if following else [])]
+    if not following:
+        return [Request(path)]
+    # Some write the whole URL.
+    parts = urlsplit(following)
+    return [Request(path), Request(f"{parts.path}?{parts.query}")]
 
 
 def _counted(server: Server, _shop: Shop, random: Random) -> list[Request]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from benchmarks.peers.contenders import Contender
 
-QUICK_SCALE = 0.05
+QUICK_SCALE = 0.2
 MANAGER = "bench-manager"
 _begin = time.monotonic()
 

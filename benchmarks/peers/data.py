@@ -40,7 +40,7 @@ class Scale:
     def shrunk(self, factor: float) -> Scale:
         """`factor` of them, yet never too few for the works."""
         return Scale(
-            max(2_000, int(self.products * factor)),
+            max(20_000, int(self.products * factor)),
             max(100, int(self.users * factor)),
             max(1_000, int(self.orders * factor)),
         )

@@ -6,8 +6,10 @@ The peers have a route for each work and nothing to decide in it; ours answers b
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from random import Random
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus, urlsplit
@@ -103,7 +105,10 @@ def _page(server: Server, _shop: Shop, random: Random) -> list[Request]:
 
 def _with_next(server: Server, path: str) -> list[Request]:
     """A page, and the one that its own link leads to."""
-    following = json.loads(fetch(server, path).body)["next"]
+    answer = fetch(server, path)
+    if answer.status != HTTPStatus.OK:
+        sys.exit(f"{server.contender.name}, GET {path}: {answer.status} {answer.body[:500]!r}")
+    following = json.loads(answer.body)["next"]
     if not following:
         return [Request(path)]
     # Some write the whole URL.

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import uuid_utils.compat
 from django.contrib.postgres.search import SearchVector, SearchVectorField
 from django.db import models
-from django.db.models import Func
 from django.db.models.functions import Now
-
-
-class UUIDv7(Func):
-    """A key that ascends in time."""
-
-    function = "uuidv7"
 
 
 class LiveManager(models.Manager[models.Model]):
@@ -131,7 +125,7 @@ class User(Stamps):
 class Order(Stamps):
     """What a user bought."""
 
-    id = models.UUIDField(primary_key=True, db_default=UUIDv7())
+    id = models.UUIDField(primary_key=True, default=uuid_utils.compat.uuid7)
     user = models.ForeignKey(User, models.DO_NOTHING)
     status = models.CharField(max_length=20)
     total_amount = models.DecimalField(max_digits=10, decimal_places=2)

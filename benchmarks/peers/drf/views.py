@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import django_filters
 from django.contrib.postgres.search import SearchQuery, SearchRank
 from django.db import IntegrityError
 from django.db.models import F, Prefetch, Value
 from django.utils.cache import get_conditional_response
+from django_filters import rest_framework as filters
 from rest_framework import generics, serializers
 from rest_framework.pagination import CursorPagination, PageNumberPagination
 from rest_framework.request import Request
@@ -27,11 +27,11 @@ from benchmarks.peers.drf.serializers import (
 PAGE_SIZE = 20
 
 
-class ProductFilter(django_filters.FilterSet):
+class ProductFilter(filters.FilterSet):
     """What a list can be asked for."""
 
-    category_id = django_filters.NumberFilter(required=True)
-    price__gte = django_filters.NumberFilter(field_name="price", lookup_expr="gte", min_value=0)
+    category_id = filters.NumberFilter(required=True)
+    price__gte = filters.NumberFilter(field_name="price", lookup_expr="gte", min_value=0)
 
     class Meta:
         """Options."""
@@ -89,7 +89,7 @@ class ProductList(generics.ListCreateAPIView):
     """Products: a page by cursor, and new ones."""
 
     queryset = Product.objects.all()
-    filter_backends: ClassVar[list[Any]] = [django_filters.rest_framework.DjangoFilterBackend]
+    filter_backends: ClassVar[list[Any]] = [filters.DjangoFilterBackend]
     filterset_class = ProductFilter
     pagination_class: type[Any] = KeysetPagination
 
@@ -155,6 +155,7 @@ class ProductDetail(generics.RetrieveAPIView):
         product = self.get_object()
         etag = f'"{product.pk}-{product.version}"'
         if (unchanged := get_conditional_response(request, etag=etag)) is not None:
+            unchanged["ETag"] = etag
             return unchanged
         return Response(self.get_serializer(product).data, headers={"ETag": etag})
 

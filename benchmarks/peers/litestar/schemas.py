@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
-Money = Annotated[Decimal, Meta(ge=0)]
+_PRICE_END = 10**8
 Count = Annotated[int, Meta(ge=0, lt=2**31)]
 
 
@@ -131,11 +131,20 @@ class ProductIn(Struct, forbid_unknown_fields=True):
 
     sku: Annotated[str, Meta(min_length=1, max_length=64)]
     name: Annotated[str, Meta(min_length=1, max_length=200)]
-    price: Money
+    price: Decimal
     category_id: int
     description: Annotated[str, Meta(max_length=10_000)] | None = None
     stock_quantity: Count = 0
     metadata: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        """Check the price, for which msgspec has no limits.
+
+        Raises:
+            ValueError: which Litestar answers with 400.
+        """
+        if not 0 <= self.price < _PRICE_END:
+            raise ValueError("price: Must be from 0 to 99999999.99.")
 
 
 class OrderItemIn(Struct, forbid_unknown_fields=True):

@@ -61,7 +61,8 @@ def main() -> None:
             shop = Shop.at(url)
             tell(f"All are up; idle, they take {idle_share(servers):.1%} of a core together.")
             found = [compare(work, servers, shop, plan, url, kept) for work in works]
-        report = Report(contenders, works, found, scale, plan)
+        ((version,),) = rows(url, "SHOW server_version")
+        report = Report(contenders, works, found, scale, plan, version)
     print("\n" + report.markdown())
     if options.json:
         options.json.write_text(json.dumps(report.plain(), indent=1) + "\n")
@@ -93,7 +94,7 @@ def chosen(names: str) -> tuple[list[Contender], list[Work]]:
     wanted = {name for name in names.split(",") if name}
     known = [each.name for each in (*CONTENDERS, *WORKS)]
     if unknown := wanted.difference(known):
-        sys.exit(f"There is no {sorted(unknown)[0]!r} among {', '.join(known)}.")
+        sys.exit(f"There is no {min(unknown)!r} among {', '.join(known)}.")
     contenders = [each for each in CONTENDERS if each.name in wanted]
     works = [each for each in WORKS if each.name in wanted]
     return (

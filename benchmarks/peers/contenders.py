@@ -232,8 +232,6 @@ def fetch(
         content = {"Content-Type": "application/json"} if body is not None else {}
         connection.request(method, path, body, server.headers() | content | (headers or {}))
         answer = connection.getresponse()
-        return Answer(
-            answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
-        )
+        return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
     finally:
         connection.close()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from benchmarks.peers.contenders import Server
     from benchmarks.peers.works import Request
 
+NUMBERED = "create-product"
+"""The work whose requests bear a number of their own."""
 SCRIPT = Path(__file__).with_name("load.lua")
 _ROUND = 1_000_000
 """More requests than a round can send."""
@@ -39,7 +41,9 @@ def check_wrk() -> None:
         SystemExit: with how to install it.
     """
     if shutil.which("wrk") is None:
-        sys.exit("wrk sends the load, and is not installed. On Debian and Ubuntu: apt install wrk; macOS: brew install wrk")
+        sys.exit(
+            "wrk sends the load, and is not installed. On Debian and Ubuntu: apt install wrk; macOS: brew install wrk"
+        )
 
 
 def write_requests(path: Path, server: Server, requests: list[Request]) -> None:
@@ -63,9 +67,13 @@ def run(server: Server, path: Path, seconds: float, connections: int, seed: int)
         SystemExit: when any answer was an error, or any connection broke.
     """
     begin = next(_numbers) if NUMBERED in path.name else seed
+    options = {"threads": 1, "connections": connections, "duration": f"{max(1, round(seconds))}s", "timeout": "30s"}
     result = subprocess.run(
-        ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{max(1, round(seconds))}s"]
-        + ["--timeout", "30s", "--script", str(SCRIPT), server.address, "--", str(path), str(begin)],
+        [
+            "wrk",
+            *(part for name, value in options.items() for part in (f"--{name}", str(value))),
+            *("--script", str(SCRIPT), server.address, "--", str(path), str(begin)),
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -79,7 +87,3 @@ def run(server: Server, path: Path, seconds: float, connections: int, seed: int)
     return Round(
         found["requests"] / found["microseconds"] * 1e6, found["p50"] / 1000, found["p99"] / 1000, found["requests"]
     )
-
-
-NUMBERED = "create-product"
-"""The work whose requests bear a number of their own."""

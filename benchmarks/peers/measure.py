@@ -1,4 +1,4 @@
-"""The rounds: every contender in turn, in another order each time, so that what else the machine does meets them all."""
+"""The rounds: every contender in turn, in another order each time: what else the machine does meets them all."""
 
 from __future__ import annotations
 

@@ -1,19 +1,26 @@
-"""What was measured, as a table in Markdown, a plot, and plain numbers."""
+"""What was measured, as tables in Markdown, a plot, and plain numbers."""
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmarks.peers.contenders import FLOOR, OWN, Contender
+from benchmarks.peers.contenders import FLOOR, OWN, THREADS, WORKERS, Contender
 from benchmarks.peers.data import Scale
 from benchmarks.peers.measure import Measured, Plan
+from benchmarks.peers.plot import bars
 from benchmarks.peers.works import Work
 
-if TYPE_CHECKING:
-    from pathlib import Path
+PAGE = "BENCHMARKS.md"
+PLOT = "benchmarks.svg"
+BEGIN = "<!-- measured: begin -->"
+END = "<!-- measured: end -->"
+"""What stands between the two in the page is written by the run; the rest of it by people."""
 
 
 @dataclass(frozen=True)
@@ -25,31 +32,39 @@ class Report:
     found: Sequence[Measured]
     scale: Scale
     plan: Plan
+    postgres: str
+    """The server's version."""
 
     def markdown(self) -> str:
-        """The tables."""
-        return "\n\n".join([self._ratios(), self._rates(), self._latencies()])
+        """What was run, and the tables."""
+        parts = (self._conditions(), self._ratios(), self._rates(), self._latencies())
+        return "\n\n".join(parts)
 
-    def _others(self) -> list[Contender]:
-        """In the order of the goals: the peers, then the floor."""
-        peers = [each for each in self.contenders if each.name not in {OWN, FLOOR}]
-        return [*peers, *(each for each in self.contenders if each.name == FLOOR)]
+    def _conditions(self) -> str:
+        return (
+            f"{self.scale.products:,} products, {self.scale.orders:,} orders; {WORKERS} workers with {THREADS} threads "
+            f"where there are threads, {self.plan.connections} connections, {self.plan.rounds} rounds of "
+            f"{self.plan.seconds:g} s; {os.cpu_count()} cores ({_processor()}), Python {platform.python_version()}, "
+            f"PostgreSQL {self.postgres}. Each ratio is the median of the rounds', with the least and the most of them "
+            "in brackets; *of* names the goal."
+        )
 
     def _ratios(self) -> str:
-        others = self._others()
-        titles = [f"share of {each.title}" if each.name == FLOOR else f"× {each.title}" for each in others]
+        peers = [each for each in self.contenders if each.name not in {OWN, FLOOR}]
+        others = [*peers, *(each for each in self.contenders if each.name == FLOOR)]
+        titles = ["share of the floor" if each.name == FLOOR else f"times {each.title}" for each in others]
         lines = [
             [work.title, *(_ratio(work, measured.ratios(each.name), each.name) for each in others)]
-            for work, measured in zip(self.works, self.found, strict=True)
+            for work, measured in self._pairs()
         ]
         return _table(["work", *titles], lines)
 
     def _rates(self) -> str:
         lines = [
             [work.title, *(f"{measured.rate(each.name):,.0f}" for each in self.contenders)]
-            for work, measured in zip(self.works, self.found, strict=True)
+            for work, measured in self._pairs()
         ]
-        return _table(["requests per second", *(each.title for each in self.contenders)], lines)
+        return _table(["requests per second", *self._titles()], lines)
 
     def _latencies(self) -> str:
         lines = [
@@ -57,30 +72,60 @@ class Report:
                 work.title,
                 *(f"{measured.p50(each.name):.1f} / {measured.p99(each.name):.1f}" for each in self.contenders),
             ]
-            for work, measured in zip(self.works, self.found, strict=True)
+            for work, measured in self._pairs()
         ]
-        return _table(["p50 / p99, ms", *(each.title for each in self.contenders)], lines)
+        return _table(["50th / 99th percentile, ms", *self._titles()], lines)
+
+    def _pairs(self) -> list[tuple[Work, Measured]]:
+        return list(zip(self.works, self.found, strict=True))
+
+    def _titles(self) -> list[str]:
+        return [each.title for each in self.contenders]
 
     def plain(self) -> dict[str, Any]:
         """Every single round."""
         return {
             "scale": asdict(self.scale),
             "plan": asdict(self.plan),
+            "postgres": self.postgres,
+            "python": platform.python_version(),
             "works": {
                 measured.work: {name: [asdict(each) for each in rounds] for name, rounds in measured.rounds.items()}
                 for measured in self.found
             },
         }
 
+    def svg(self) -> str:
+        """The rates of each work, as shares of the fastest."""
+        groups = []
+        for work, measured in self._pairs():
+            rates = {each.title: measured.rate(each.name) for each in self.contenders}
+            groups.append((work.title, rates))
+        return bars(groups, self._titles())
+
     def write(self, directory: Path) -> None:
-        """Write the page and its plot."""
+        """Put the tables into the page, and the plot beside it."""
+        page = directory / PAGE
+        before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+        after = rest.partition(END)[2]
+        page.write_text(f"{before}{BEGIN}\n\n{self.markdown()}\n\n{END}{after}", encoding="utf-8")
+        (directory / PLOT).write_text(self.svg(), encoding="utf-8")
+
+
+def _processor() -> str:
+    """The name of the processor, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _ratio(work: Work, ratios: list[float], other: str) -> str:
     goal = work.goals.get(other)
-    middle = median(ratios)
-    mark = "" if goal is None else f" of {goal:g}"
-    return f"**{middle:.2f}**{mark} ({min(ratios):.2f} to {max(ratios):.2f})"
+    aim = "" if goal is None else f" of {goal:g}"
+    return f"**{median(ratios):.2f}**{aim} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def _table(titles: list[str], lines: list[list[str]]) -> str:

@@ -56,10 +56,9 @@ class Shop:
     @classmethod
     def at(cls, url: str) -> Shop:
         """Read it from the database."""
-        ((products, users),) = rows(
-            url, "SELECT (SELECT count(*) FROM products WHERE sku LIKE 'SKU-%%'), (SELECT count(*) FROM users)", None
-        )
-        orders = rows(url, f"SELECT id FROM orders ORDER BY md5(id::text) LIMIT {VARIETY}")
+        ((products,),) = rows(url, "SELECT count(*) FROM products WHERE sku LIKE 'SKU-%'")
+        ((users,),) = rows(url, "SELECT count(*) FROM users WHERE username LIKE 'user%'")
+        orders = rows(url, "SELECT id FROM orders ORDER BY md5(id::text) LIMIT %s", VARIETY)
         return cls(products, users, [str(key) for (key,) in orders])
 
 
@@ -69,7 +68,10 @@ Maker = Callable[[Server, Shop, Random], list[Request]]
 
 @dataclass(frozen=True)
 class Work:
-    """A kind of request. `goals` holds the ratios to reach: how many times a contender's rate, and the floor's share."""
+    """A kind of request.
+
+    `goals` holds the ratios to reach by contender: how many times its rate, and the floor's share.
+    """
 
     name: str
     title: str
@@ -154,7 +156,8 @@ def _create_product(_server: Server, _shop: Shop, random: Random) -> list[Reques
 
 def _create_order(_server: Server, shop: Shop, random: Random) -> list[Request]:
     items = [
-        {"product_id": product, "quantity": random.randint(1, 4)} for product in random.sample(range(1, shop.products), 3)
+        {"product_id": product, "quantity": random.randint(1, 4)}
+        for product in random.sample(range(1, shop.products), 3)
     ]
     return [Request(f"{API}/orders", "POST", body={"user_id": random.randint(1, shop.users), "items": items})]
 
@@ -183,5 +186,7 @@ WORKS = (
     Work("page-64", f"page of 20 filtered products, {MANY} connections", _page, connections=MANY, of="page"),
     # Last, because they change what is read.
     Work("create-product", "create a product", _create_product, _goals(1.3, 2, 1.5, 0.5), status=201),
-    Work("create-order", "create an order of 3 items, stock taken", _create_order, _goals(1.5, 2.5, 1.5, 0.5), status=201),
+    Work(
+        "create-order", "create an order of 3 items, stock taken", _create_order, _goals(1.5, 2.5, 1.5, 0.5), status=201
+    ),
 )

@@ -212,9 +212,7 @@ async def create_order(session: SessionDep, response: Response, data: OrderIn) -
         product.stock_quantity -= line.quantity
         items.append(OrderItem(product_id=product.id, quantity=line.quantity, unit_price=product.price))
     total = sum(item.unit_price * item.quantity for item in items)
-    order = Order(
-        user_id=data.user_id, status="pending", total_amount=total, metadata_=data.metadata, items=items
-    )
+    order = Order(user_id=data.user_id, status="pending", total_amount=total, metadata_=data.metadata, items=items)
     session.add(order)
     await commit(session)
     response.headers["ETag"] = etag(order)

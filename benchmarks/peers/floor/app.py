@@ -118,10 +118,7 @@ def _row(path: str, environ: WSGIEnvironment) -> Answer:
 
 
 def _product(key: int, known: str | None) -> Answer:
-    if known:
-        found = fetch(sql.PRODUCT_UNLESS_KNOWN, (known, key))
-    else:
-        found = fetch(sql.PRODUCT, (key,))
+    found = fetch(sql.PRODUCT_UNLESS_KNOWN, (known, key)) if known else fetch(sql.PRODUCT, (key,))
     if found is None:
         raise MissingError
     body, version = found
@@ -163,7 +160,9 @@ def _numbered(query: dict[str, str]) -> Answer:
     rows, total = fetch(sql.NUMBERED, (category, price, size, (page - 1) * size, category, price))
     following = "null"
     if page * size < total:
-        link = f"{PRODUCTS}/numbered?category_id={category}&price__gte={price}&sort=price&per_page={size}&page={page + 1}"
+        link = (
+            f"{PRODUCTS}/numbered?category_id={category}&price__gte={price}&sort=price&per_page={size}&page={page + 1}"
+        )
         following = json.dumps(link)
     return OK, f'{{"items":{rows},"next":{following},"total":{total}}}', []
 

@@ -122,9 +122,7 @@ class OrderService(service.SQLAlchemyAsyncRepositoryService[Order]):
             product.stock_quantity -= line.quantity
             items.append(OrderItem(product_id=product.id, quantity=line.quantity, unit_price=product.price))
         total = sum(item.unit_price * item.quantity for item in items)
-        order = Order(
-            user_id=data.user_id, status="pending", total_amount=total, metadata_=data.metadata, items=items
-        )
+        order = Order(user_id=data.user_id, status="pending", total_amount=total, metadata_=data.metadata, items=items)
         return await self.create(order)
 
 

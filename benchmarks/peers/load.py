@@ -31,6 +31,8 @@ class Round:
     rate: float
     p50: float
     p99: float
+    cpu: float
+    """Milliseconds of CPU time that the server's processes took for a request, without the database's."""
     requests: int
 
 
@@ -66,6 +68,7 @@ def run(server: Server, path: Path, seconds: float, connections: int, seed: int)
     Raises:
         SystemExit: when any answer was an error, or any connection broke.
     """
+    cpu = server.cpu_seconds()
     begin = next(_numbers) if NUMBERED in path.name else seed
     options = {"threads": 1, "connections": connections, "duration": f"{max(1, round(seconds))}s", "timeout": "30s"}
     result = subprocess.run(
@@ -85,5 +88,9 @@ def run(server: Server, path: Path, seconds: float, connections: int, seed: int)
     if found["refused"] or found["broken"] or not found["requests"]:
         sys.exit(f"{name}, {path.stem}: {found['refused']} errors, {found['broken']} broken of {found['requests']}")
     return Round(
-        found["requests"] / found["microseconds"] * 1e6, found["p50"] / 1000, found["p99"] / 1000, found["requests"]
+        rate=found["requests"] / found["microseconds"] * 1e6,
+        p50=found["p50"] / 1000,
+        p99=found["p99"] / 1000,
+        cpu=1000 * (server.cpu_seconds() - cpu) / found["requests"],
+        requests=found["requests"],
     )

@@ -27,7 +27,7 @@ class Plan:
 
     rounds: int = 5
     seconds: float = 3
-    connections: int = 16
+    connections: int = 32
 
 
 @dataclass
@@ -42,17 +42,9 @@ class Measured:
         pairs = zip(self.rounds[OWN], self.rounds[other], strict=True)
         return [ours.rate / theirs.rate for ours, theirs in pairs]
 
-    def rate(self, name: str) -> float:
-        """The median of requests per second."""
-        return median(found.rate for found in self.rounds[name])
-
-    def p50(self, name: str) -> float:
-        """The median of the rounds' medians, in milliseconds."""
-        return median(found.p50 for found in self.rounds[name])
-
-    def p99(self, name: str) -> float:
-        """The median of the rounds' 99th percentiles, in milliseconds."""
-        return median(found.p99 for found in self.rounds[name])
+    def middle(self, name: str, figure: str) -> float:
+        """The median of the rounds' `rate`, `p50`, `p99` or `cpu`."""
+        return median(getattr(found, figure) for found in self.rounds[name])
 
 
 def measure(

@@ -37,7 +37,13 @@ class Report:
 
     def markdown(self) -> str:
         """What was run, and the tables."""
-        parts = (self._conditions(), self._ratios(), self._rates(), self._latencies())
+        parts = (
+            self._conditions(),
+            self._ratios(),
+            self._figures("requests per second", "{:,.0f}", "rate"),
+            self._figures("50th / 99th percentile, ms", "{:.1f} / {:.1f}", "p50", "p99"),
+            self._figures("server's CPU per request, ms", "{:.2f}", "cpu"),
+        )
         return "\n\n".join(parts)
 
     def _conditions(self) -> str:
@@ -59,22 +65,16 @@ class Report:
         ]
         return _table(["work", *titles], lines)
 
-    def _rates(self) -> str:
-        lines = [
-            [work.title, *(f"{measured.rate(each.name):,.0f}" for each in self.contenders)]
-            for work, measured in self._pairs()
-        ]
-        return _table(["requests per second", *self._titles()], lines)
-
-    def _latencies(self) -> str:
+    def _figures(self, title: str, pattern: str, *names: str) -> str:
+        """A table of medians; `pattern` formats those of one contender, in the order of `names`."""
         lines = [
             [
                 work.title,
-                *(f"{measured.p50(each.name):.1f} / {measured.p99(each.name):.1f}" for each in self.contenders),
+                *(pattern.format(*(measured.middle(each.name, name) for name in names)) for each in self.contenders),
             ]
             for work, measured in self._pairs()
         ]
-        return _table(["50th / 99th percentile, ms", *self._titles()], lines)
+        return _table([title, *self._titles()], lines)
 
     def _pairs(self) -> list[tuple[Work, Measured]]:
         return list(zip(self.works, self.found, strict=True))
@@ -99,7 +99,7 @@ class Report:
         """The rates of each work, as shares of the fastest."""
         groups = []
         for work, measured in self._pairs():
-            rates = {each.title: measured.rate(each.name) for each in self.contenders}
+            rates = {each.title: measured.middle(each.name, "rate") for each in self.contenders}
             groups.append((work.title, rates))
         return bars(groups, self._titles())
 
@@ -108,7 +108,8 @@ class Report:
         page = directory / PAGE
         before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
         after = rest.partition(END)[2]
-        page.write_text(f"{before}{BEGIN}\n\n{self.markdown()}\n\n{END}{after}", encoding="utf-8")
+        plot = f"![Requests per second of each contender]({PLOT})"
+        page.write_text(f"{before}{BEGIN}\n\n{plot}\n\n{self.markdown()}\n\n{END}{after}", encoding="utf-8")
         (directory / PLOT).write_text(self.svg(), encoding="utf-8")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import secrets
 from urllib.parse import urlsplit
 
 _database = urlsplit(os.environ["DATABASE_URL"])
 
-SECRET_KEY = "of-a-benchmark"  # noqa: S105 - signs nothing
+SECRET_KEY = secrets.token_urlsafe()
 DEBUG = False
 ALLOWED_HOSTS = ["127.0.0.1"]
 USE_TZ = True

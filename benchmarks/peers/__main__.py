@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import secrets
 import sys
 import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.peers import load
+from benchmarks.peers.account import log_in, make_manager
 from benchmarks.peers.check import check
-from benchmarks.peers.contenders import CONTENDERS, OWN, Server, fetch, running
+from benchmarks.peers.contenders import CONTENDERS, OWN, Server, running
 from benchmarks.peers.data import Scale
-from benchmarks.peers.database import database, environment, flask, rows
+from benchmarks.peers.database import database, rows
 from benchmarks.peers.environment import peers_python
 from benchmarks.peers.measure import Measured, Plan, idle_share, measure
 from benchmarks.peers.report import Report
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from benchmarks.peers.contenders import Contender
 
 QUICK_SCALE = 0.2
-MANAGER = "bench-manager"
 _begin = time.monotonic()
 
 
@@ -55,9 +53,9 @@ def main() -> None:
     scale = Scale().shrunk(options.scale or (QUICK_SCALE if options.quick else 1))
     python = peers_python(tell)
     with directory(options.keep) as kept, database(kept, scale, tell, keep=options.keep is not None) as url:
-        password = make_manager(url, kept)
+        login = make_manager(url, kept)
         with running(contenders, url, python, kept / "logs") as servers:
-            log_in(servers[0], password)
+            log_in(servers[0], login)
             shop = Shop.at(url)
             tell(f"All are up; idle, they take {idle_share(servers):.1%} of a core together.")
             found = [compare(work, servers, shop, plan, url, kept) for work in works]
@@ -111,31 +109,6 @@ def directory(kept: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as name:
         yield Path(name) / "bench"
-
-
-def make_manager(url: str, kept: Path) -> str:
-    """Make the account that our requests are made by, and return its password."""
-    password = secrets.token_urlsafe(24)
-    rows(url, "DELETE FROM users WHERE username = %s", MANAGER)
-    rows(url, "INSERT INTO roles (name) VALUES ('manager') ON CONFLICT DO NOTHING")
-    environ = environment(url, kept)
-    admin = ["--username", MANAGER, "--email", "bench@example.com", "--password-stdin"]
-    flask(["users", "create-admin", *admin], environ, f"{password}\n")
-    flask(["users", "set-roles", MANAGER, "manager"], environ)
-    return password
-
-
-def log_in(ours: Server, password: str) -> None:
-    """Have our requests bear a token.
-
-    Raises:
-        SystemExit: when the login is refused.
-    """
-    body = json.dumps({"username": MANAGER, "password": password}).encode()
-    answer = fetch(ours, "/api/v1/auth/login", "POST", body)
-    if answer.status != HTTPStatus.OK:
-        sys.exit(f"The login is refused: {answer.body!r}")
-    ours.token = json.loads(answer.body)["access_token"]
 
 
 def compare(work: Work, servers: list[Server], shop: Shop, plan: Plan, url: str, kept: Path) -> Measured:

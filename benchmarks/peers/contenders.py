@@ -52,7 +52,7 @@ class Contender:
     environment: Callable[[str], dict[str, str]] = field(default=lambda url: {"DATABASE_URL": url})
 
 
-def _shipped(url: str) -> dict[str, str]:
+def shipped(url: str) -> dict[str, str]:
     """Our service as in production: everything on, with quotas that the load does not reach."""
     return {
         "APP_ENV": "production",
@@ -78,7 +78,7 @@ CONTENDERS = (
         "as shipped: gunicorn, `backend_api`, authentication, permissions, rate limits, logs, metrics",
         (*GUNICORN, "-c", "gunicorn.conf.py", "api.wsgi:app"),
         own_venv=False,
-        environment=_shipped,
+        environment=shipped,
     ),
     Contender(
         FLOOR,
@@ -86,7 +86,7 @@ CONTENDERS = (
         "a bare WSGI function, psycopg2's pool, SQL by hand that returns JSON, under our gunicorn and its settings",
         (*GUNICORN, "-c", "gunicorn.conf.py", "benchmarks.peers.floor.app:app"),
         own_venv=False,
-        environment=lambda url: _shipped(url) | {"FLOOR_DATABASE_URL": url},
+        environment=lambda url: shipped(url) | {"FLOOR_DATABASE_URL": url},
     ),
     Contender(
         "fastapi",
@@ -159,16 +159,17 @@ def running(contenders: Sequence[Contender], url: str, python: Path, logs: Path)
     logs.mkdir(parents=True, exist_ok=True)
     servers: list[Server] = []
     try:
-        servers.extend(_started(contender, url, python, logs) for contender in contenders)
+        servers.extend(started(contender, url, python, logs) for contender in contenders)
         for server in servers:
             _wait(server, logs)
         yield servers
     finally:
         for server in servers:
-            _stop(server)
+            stop(server)
 
 
-def _started(contender: Contender, url: str, python: Path, logs: Path) -> Server:
+def started(contender: Contender, url: str, python: Path, logs: Path) -> Server:
+    """Start one, which need not answer yet."""
     port = free_port()
     with (logs / f"{contender.name}.log").open("wb") as log:
         process = subprocess.Popen(
@@ -205,7 +206,8 @@ def _wait(server: Server, logs: Path) -> None:
     sys.exit(f"{name} does not answer. The end of its log:\n{end}")
 
 
-def _stop(server: Server) -> None:
+def stop(server: Server) -> None:
+    """End it, by force when it does not end in ten seconds."""
     server.process.terminate()
     try:
         server.process.wait(10)

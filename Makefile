@@ -142,7 +142,7 @@ format: $(VENV)/.dev ## format the code and mend what ruff can
 ##@ Tidy up
 
 clean: ## remove the virtual environment and all caches; the database stays
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis .coverage htmlcov
+	@rm -rf $(VENV) .venv-bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis .coverage htmlcov
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The virtual environment. The stamps are as old as the last installation, and pip runs only when a list is younger.

@@ -12,7 +12,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from api import cli, registry
 from api.config import ConfigurationError, Settings, checked_database_url
 from api.core.access.passwords import PASSWORDS, Cost
-from api.core.access.predicates import anyone, role
+from api.core.access.predicates import anyone, in_person, role
 from api.core.access.tokens import TokenCodec, derived_keys
 from api.core.database.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from api.core.database.roles import Roles, provision_own, url_as
@@ -81,7 +81,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         limit_cost(db.engines.values(), settings.query_cost_max)
     migrate.init_app(app, db)
     is_open = not (settings.is_production or settings.metrics_token)
-    metrics.init_app(app, db, anyone if is_open else role("admin", metrics.SCRAPER))
+    metrics.init_app(app, db, anyone if is_open else (role("admin") & in_person) | role(metrics.SCRAPER))
     error_handlers.init_app(app)
     _identify(app, settings)
     app.extensions[TOKENS] = TokenCodec(

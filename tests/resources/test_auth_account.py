@@ -20,6 +20,7 @@ IN_PERSON = [
     ("POST", "logout", None),
     ("POST", "logout-everywhere", None),
     ("PUT", "password", {"current_password": PASSWORD, "new_password": ANOTHER}),
+    ("PATCH", "me", {"username": "lovelace", "current_password": PASSWORD}),
     ("POST", "deactivate", {"password": PASSWORD}),
     ("GET", "sessions", None),
     ("DELETE", f"sessions/{uuid.UUID(int=1)}", None),
@@ -220,3 +221,43 @@ def test_the_history_tells_who_closed_it(nobody, user, headers, client):
     assert last["changes"]["is_active"] == {"old": True, "new": False}
     with db.engine.connect() as connection:
         assert connection.scalar(select(User.is_active)) is False
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+def test_names_are_changed_with_the_password(nobody, headers):
+    body = {"username": "Lovelace", "email": "countess@example.com", "current_password": PASSWORD}
+    answer = nobody.patch(f"{AUTH}/me", headers=headers, json=body)
+    assert (answer.status_code, answer.json["username"], answer.json["email"]) == (
+        *(200, "Lovelace"),
+        "countess@example.com",
+    )
+    assert nobody.post(f"{AUTH}/login", json={"username": "lovelace", "password": PASSWORD}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"username": "lovelace", "current_password": "wrong wrong"}, "/current_password"),
+        ({"username": "lovelace"}, "/current_password"),
+        ({"current_password": PASSWORD}, "/username"),
+        ({"email": "nowhere", "current_password": PASSWORD}, "/email"),
+        ({"username": "a\u202eb", "current_password": PASSWORD}, "/username"),
+    ],
+)
+def test_names_are_not_changed_without_what_it_takes(nobody, headers, body, pointer):
+    answer = nobody.patch(f"{AUTH}/me", headers=headers, json=body)
+    assert answer.status_code == 422, answer.text
+    assert answer.json["errors"][0]["pointer"] == pointer
+    assert nobody.get(f"{AUTH}/me", headers=headers).json["username"] == "Ada"
+
+
+def test_taken_names_are_not_told_apart_and_not_told_often(nobody, headers):
+    somebody(username="grace", email="grace@example.com")
+    answers = [
+        nobody.patch(f"{AUTH}/me", headers=headers, json={**names, "current_password": PASSWORD})
+        for names in [{"username": "grace"}, {"email": "grace@example.com"}] * 11
+    ]
+    assert {answer.json["detail"] for answer in answers[:20]} == {"This username or e-mail address is taken."}
+    assert [answer.status_code for answer in answers] == [409] * 20 + [429] * 2

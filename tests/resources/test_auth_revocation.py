@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import create_engine, delete, func, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from api.app import create_app
+from api.core.access.caller import Caller
 from api.core.database.engine import engine_options
 from api.core.http.bearer import TOKENS
 from api.resources.auth.models import AuthSession
 from api.resources.roles.models import Role
 from api.resources.users.models import User, user_roles
 from tests.accounts import AUTH, PASSWORD, bearing, log_in, somebody, stranger
+from tests.callers import accept_callers, as_caller
 from tests.factories import AuthSessionFactory, RoleFactory
 
 VERIFY = text("SELECT public.verify_session(:id, :epoch)")
@@ -217,3 +220,26 @@ def test_a_login_that_overtakes_a_change_of_the_password_is_refused(app, elsewhe
             login.result(timeout=0.3)
         elsewhere.commit()
         assert login.result(timeout=5).status_code == 401
+
+
+# -- views that ask the database nothing ------------------------------------------------------------------------------
+
+
+def test_a_token_whose_session_has_ended_opens_no_view_that_reads_nothing(settings, database):
+    del database
+    app = create_app(replace(settings, metrics_token="m" * 32))
+    client = stranger(app)
+    admin = somebody(roles=[RoleFactory(name="admin")])
+    headers = bearing(log_in(client, admin)["access_token"])
+    assert client.get("/metrics", headers=headers).status_code == 200
+    client.post(f"{AUTH}/logout", headers=headers)
+    assert client.get("/metrics", headers=headers).status_code == 401
+
+
+def test_the_figures_are_for_admins_in_person(settings, database):
+    del database
+    client = accept_callers(create_app(replace(settings, metrics_token="m" * 32))).test_client()
+    admin = somebody()
+    for scopes, status in ((None, 200), (frozenset({"tags:read"}), 403)):
+        as_caller(client, Caller(f"user:{admin.id}", admin.id, frozenset({"admin"}), scopes))
+        assert client.get("/metrics").status_code == status

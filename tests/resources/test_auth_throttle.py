@@ -62,6 +62,15 @@ def test_a_name_can_be_tried_ten_times_whether_it_is_somebody_s_or_not(nobody, u
     assert answers[-1].mimetype == "application/problem+json"
 
 
+def test_an_account_can_be_tried_ten_times_by_whichever_of_its_names(nobody, user):
+    by_name = [login(nobody, username="ada").status_code for _ in range(6)]
+    by_address = [
+        nobody.post(f"{AUTH}/login", json={"email": user.email, "password": "wrong wrong wrong"}).status_code
+        for _ in range(6)
+    ]
+    assert by_name + by_address == [401] * 10 + [429] * 2
+
+
 def test_one_who_is_throttled_is_refused_with_the_right_password_too(nobody, user):
     for _ in range(10):
         login(nobody, username="ada")
@@ -147,7 +156,7 @@ def test_neither_names_nor_addresses_are_stored(nobody):
     login(nobody, username="ada")
     with db.engine.connect() as connection:
         rows = [*connection.execute(select(attempts))]
-    assert len(rows) == 2
+    assert len(rows) == 3
     assert all(len(bytes(row.digest)) == 32 for row in rows)
 
 

@@ -29,6 +29,7 @@ auth.me                   401       ok        ok        ok        ok        ok  
 auth.logout               401       ok        ok        ok        ok        403       403
 auth.logout_everywhere    401       ok        ok        ok        ok        403       403
 auth.change_password      401       ok        ok        ok        ok        403       403
+auth.rename               401       ok        ok        ok        ok        403       403
 auth.deactivate           401       ok        ok        ok        ok        403       403
 auth.sessions             401       ok        none      none      none      403       403
 auth.end_session          401       ok        404       404       404       403       403

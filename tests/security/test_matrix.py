@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from api.core.access.caller import Caller
+from api.extensions import db
+from api.resources.users.models import User
 from tests.accounts import AUTH, PASSWORD, somebody
 from tests.callers import as_caller
 from tests.factories import (
@@ -87,16 +89,19 @@ def new_row(resource: str, shared: Shared) -> dict[str, Any]:
 def change(resource: str) -> dict[str, Any]:
     """The body that changes a row of `resource` in what its owner may set."""
     name = f"changed-{next(_NUMBERS)}"
-    return {"users": {"username": name}, "orders": {"metadata": {"gift": name}}}.get(resource, {"name": name})
+    return {"users": {"profile": {"country": name}}, "orders": {"metadata": {"gift": name}}}.get(
+        resource, {"name": name}
+    )
 
 
-def replacement(resource: str, shared: Shared, role: str) -> dict[str, Any]:
-    """The body of a PUT; `status` and `password` are not for customers to change."""
+def replacement(resource: str, target: Target, shared: Shared, role: str) -> dict[str, Any]:
+    """The body of a PUT; `status`, names and `password` are not for customers to change."""
     if resource == "orders":
         return {"status": "delivered", "metadata": {}}
     body = new_row(resource, shared)
     if resource == "users" and role == "owner":
-        del body["password"]
+        user = db.session.get_one(User, target.id)
+        return {"username": user.username, "email": user.email}
     return body
 
 
@@ -117,7 +122,7 @@ def generic(view: str, resource: str, target: Target, shared: Shared, role: str)
         "history": {},
         "export_rows": {"query_string": {**this, "format": "ndjson"}},
         "create": {"json": made},
-        "replace": {"json": replacement(resource, shared, role)},
+        "replace": {"json": replacement(resource, target, shared, role)},
         "patch": {"json": change(resource)},
         "delete": {},
         "restore": {},
@@ -145,6 +150,7 @@ def of_accounts(endpoint: str, client: FlaskClient) -> dict[str, Any]:
         "auth.login": login,
         "auth.change_password": {"current_password": PASSWORD, "new_password": f"{PASSWORD} {name}"},
         "auth.deactivate": {"password": PASSWORD},
+        "auth.rename": {"username": name, "current_password": PASSWORD},
         "api-keys.create_api_key": {"name": name, "scopes": ["orders:read"]},
     }
     if endpoint == "auth.refresh":

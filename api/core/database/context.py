@@ -74,6 +74,7 @@ class Acting(NamedTuple):
 
 _SERVICE = Acting()
 _CURRENT: ContextVar[Acting] = ContextVar("acting", default=_SERVICE)
+_CHECKED: ContextVar[bool] = ContextVar("credential_checked", default=True)
 _secured_tables: dict[str, str] = {}
 
 
@@ -113,6 +114,7 @@ def _acting(acting: Acting) -> Iterator[None]:
 def begin_request(request_id: str) -> None:
     """Attribute what follows to this request, whose sender is not known yet, and who has no rows."""
     _CURRENT.set(Acting(None, request_id, unrestricted=""))
+    _CHECKED.set(True)
 
 
 def identify(
@@ -122,9 +124,15 @@ def identify(
 
     They touch the rows of `user_id`, and every row of the tables that `unrestricted` names, separated by commas.
     """
+    _CHECKED.set(credential is None)
     _CURRENT.set(
         _CURRENT.get()._replace(actor=actor, credential=credential, user_id=user_id, unrestricted=unrestricted)
     )
+
+
+def is_credential_unchecked() -> bool:
+    """Whether the current request has come with a credential, and nothing has been sent that has it checked."""
+    return not _CHECKED.get()
 
 
 def end_request() -> None:
@@ -261,6 +269,7 @@ class AttributedCursor(WatchedCursor):
             parts.append(_WRITER)
             values += [acting.actor or "", acting.request_id or ""]
         if acting.credential is not None:
+            _CHECKED.set(True)
             parts.append(f"SELECT {acting.credential.check}")
             values += acting.credential.values
         news: bytes = self.mogrify("; ".join(parts), values)

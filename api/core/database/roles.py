@@ -39,6 +39,15 @@ _TABLES = text(
     "AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid "
     "AND deptype = 'e') ORDER BY relname"
 )
+# What runs as its owner. A trigger fires without this right; to put it on a table of one's own takes it, and would run
+# one's own casts and functions as the owner.
+_FUNCTIONS = text(
+    "SELECT oid::regprocedure::text, prorettype = 'trigger'::regtype FROM pg_proc "
+    "WHERE pronamespace = 'public'::regnamespace AND (prosecdef OR prorettype = 'trigger'::regtype) "
+    "AND pg_has_role(proowner, 'USAGE') "
+    "AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = pg_proc.oid "
+    "AND deptype = 'e')"
+)
 _READER = "_reader"
 _OPENED = text(
     "SELECT relname, relrowsecurity, ARRAY(SELECT polname::text FROM pg_policy WHERE polrelid = pg_class.oid) "
@@ -137,7 +146,8 @@ def grant(connection: Connection, roles: Roles, metadata: MetaData) -> bool:
     """Give the roles access to the tables that there are, and to nothing else; False where there are no roles.
 
     The API reads and writes rows, of tables that only the database writes it reads them. The reader reads, but no
-    column that holds a secret. Partitions are reached by their table alone.
+    column that holds a secret. Partitions are reached by their table alone, and what runs as the owner by the tables
+    whose trigger it is.
     """
     wanted = [roles.api, roles.all_rows, roles.reader]
     if connection.scalar(text("SELECT session_user")) in wanted:
@@ -159,6 +169,10 @@ def grant(connection: Connection, roles: Roles, metadata: MetaData) -> bool:
             f"GRANT SELECT {_public_columns(connection, metadata, table)}ON {quoted} TO {roles.reader}"
         )
     connection.exec_driver_sql(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {writers}")
+    for function, is_trigger in connection.execute(_FUNCTIONS).all():
+        connection.exec_driver_sql(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC, {everybody}")
+        if not is_trigger:
+            connection.exec_driver_sql(f"GRANT EXECUTE ON FUNCTION {function} TO {writers}")
     _open_rows(connection, roles)
     return True
 

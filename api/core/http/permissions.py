@@ -9,8 +9,11 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from api.core.access.caller import current_caller
+from flask import current_app
+
+from api.core.access.caller import ANONYMOUS, current_caller
 from api.core.access.predicates import Predicate
+from api.core.database.context import is_credential_unchecked
 from api.core.errors import ForbiddenError, UnauthorizedError
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ POLICIES = "policies"
 """Key of `app.extensions`: the `Policies` of its resources."""
 _REQUIRED = "required_permission"
 _ASKED = "asked"
+_CHECKED_READ = "SELECT true"
+"""Any read: a credential is checked in front of it."""
 
 
 class Asked(NamedTuple):
@@ -94,6 +99,11 @@ class _Gate(NamedTuple):
     detail: str
     asked: Asked
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is there for some, and not for everybody."""
+        return not self.asked.predicate.grant(ANONYMOUS)
+
 
 def _by_predicate(predicate: Predicate) -> _Gate:
     return _Gate(lambda caller: bool(predicate.grant(caller)), f"This is for {predicate}.", Asked(predicate))
@@ -122,7 +132,12 @@ def _guarded(view: V, gate: _Gate) -> V:
         caller = current_caller()
         if not (caller.is_trusted or gate.allows(caller)):
             raise refusal(caller, gate.detail)
-        return view(*args, **kwargs)
+        answer = view(*args, **kwargs)
+        if is_credential_unchecked() and gate.is_closed:
+            # A view that has asked the database nothing. What was revoked a moment ago opens it no more.
+            with current_app.extensions["sqlalchemy"].read_connection() as connection:
+                connection.exec_driver_sql(_CHECKED_READ)
+        return answer
 
     setattr(guard, _ASKED, gate.asked)
     return guard  # type: ignore[return-value]  # it has the view's signature

@@ -28,6 +28,7 @@ from api.resources.auth.schemas import (
     DeactivationCreateSchema,
     EndedSchema,
     MeSchema,
+    NamesUpdateSchema,
     PasswordReplaceSchema,
     RefreshSchema,
     SessionCreateSchema,
@@ -124,6 +125,17 @@ def me() -> dict[str, Any]:
     if found is None:
         raise UnauthorizedError
     return {**found._mapping, "scopes": caller.scopes and sorted(caller.scopes)}  # noqa: SLF001 - its public name
+
+
+@blueprint.route("/me", methods=["PATCH"])
+@requires(in_person)
+@_answers(401, 403, 409, *_BODY)
+@blueprint.arguments(NamesUpdateSchema)
+@blueprint.response(200, AccountSchema)
+def rename(data: dict[str, str]) -> User:
+    """Change one's username or e-mail address."""
+    password = data.pop("current_password")
+    return _accounts().rename(_user_id(), password, data)
 
 
 @blueprint.route("/logout", methods=["POST"])

@@ -17,13 +17,13 @@ _PASSWORD = "correct horse battery"  # noqa: S105 - an example
 _REFRESH_TOKEN = "2n4Gm8V0m5p3yQwq1dQ0Xl1b7WbQmJ0w3cK2r5t6u7v"  # noqa: S105 - an example
 
 
-def _username() -> fields.String:
-    return fields.String(required=True, validate=validate.Length(3, 80), metadata={"example": "ada"})
+def _username(*, required: bool = True) -> fields.String:
+    return fields.String(required=required, validate=validate.Length(3, 80), metadata={"example": "ada"})
 
 
-def _email() -> fields.String:
+def _email(*, required: bool = True) -> fields.String:
     rules = [validate.Email(), validate.Length(max=120)]
-    return fields.String(required=True, validate=rules, metadata={"example": "ada@example.com"})
+    return fields.String(required=required, validate=rules, metadata={"example": "ada@example.com"})
 
 
 def _new_password() -> fields.String:
@@ -81,6 +81,19 @@ class PasswordReplaceSchema(Schema):
 
     current_password = _password()
     new_password = _new_password()
+
+
+class NamesUpdateSchema(Schema):
+    """The names to come, and the password once more, because they are what one logs in with."""
+
+    username = _username(required=False)
+    email = _email(required=False)
+    current_password = _password()
+
+    @validates_schema
+    def _any_name(self, data: Mapping[str, Any], **_: Any) -> None:
+        if not {"username", "email"} & data.keys():
+            raise ValidationError("Send username, email or both.", "username")
 
 
 class DeactivationCreateSchema(Schema):

@@ -123,6 +123,10 @@ class Accounts:
         of_address = Limit("login address", client.network, self._rules.per_address, self._rules.window)
         self._count(of_account, of_address)
         account: _Account | None = self._run(lambda session: _account_named(session, kind, name))
+        # By either of its names; for a name that is nobody's, the same is done.
+        subject = f"{kind} {_folded(name)}" if account is None else str(account.user_id)
+        of_owner = Limit("login owner", subject, self._rules.per_account, self._rules.window)
+        self._count(of_owner)
         matches = PASSWORDS.verify(account.password_hash if account else None, password)
         if account is None or not matches or not account.is_active:
             raise UnauthorizedError(WRONG)
@@ -132,6 +136,7 @@ class Accounts:
             if not _hold(session, account, renewed):
                 return None
             attempts.forget(session, of_account)
+            attempts.forget(session, of_owner)
             attempts.take_back(session, of_address)
             return self._begin_session(session, account.user_id, client)
 
@@ -173,6 +178,26 @@ class Accounts:
 
         if not self._run(change):
             raise ConflictError("The account has been changed meanwhile; please try again.")
+
+    def rename(self, user_id: int, password: str, names: Mapping[str, str]) -> User:
+        """Give the account another `username` or `email`.
+
+        Raises:
+            InvalidError: when the password is wrong.
+            ConflictError: when a name is taken, without telling which.
+            TooManyRequestsError: for one of too many attempts, whether they tell that a name is taken or not.
+        """
+        self._proven(user_id, password, "current_password")
+        self._count(Limit("rename", str(user_id), self._rules.registrations_per_address, self._rules.window))
+
+        def change(session: Session) -> User:
+            return UserService(User, session).update(session.get_one(User, user_id, with_for_update=True), names)
+
+        try:
+            user: User = self._run(change)
+        except ConflictError as error:
+            raise ConflictError(TAKEN) from error
+        return user
 
     def deactivate(self, user_id: int, password: str) -> None:
         """Close the account, which ends its sessions and its keys; raises as `change_password` does."""

@@ -98,6 +98,8 @@ class OrderService(Service[Order]):
         if short:
             raise ConflictError("There is not enough in stock.", violations=short)
         self._lower(taken)
+        for key in taken:
+            self.session.expire(products[key], ["stock_quantity", "updated_at", "version"])
         return products
 
     def _lower(self, taken: Mapping[int, int]) -> None:

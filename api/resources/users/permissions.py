@@ -1,7 +1,7 @@
 """Who may do what with users: everybody with themselves, except for what gives them rights."""
 
 from api.core.access.policy import Policy
-from api.core.access.predicates import owner, role
+from api.core.access.predicates import in_person, owner, role
 from api.resources.users.models import Profile
 
 admin = role("admin")
@@ -20,7 +20,14 @@ POLICY = Policy(
         "import": admin,
         "see_deleted": admin,
     },
-    # One's own password is changed where the old one is asked for.
-    writable={"is_active": admin, "password": admin, "role_ids": admin},
+    # One's own names and password are changed where the old password is asked for. What lets somebody in, or gives
+    # rights, is for people: an API key that could set it would be as good as a login.
+    writable={
+        "username": admin,
+        "email": admin,
+        "is_active": admin & in_person,
+        "password": admin & in_person,
+        "role_ids": admin & in_person,
+    },
     parts=(Profile,),
 )

@@ -71,6 +71,37 @@ def test_the_api_s_role_owns_nothing(as_role):
             assert connection.scalar(text(query + (" AND relpersistence <> 't'" if catalog == "pg_class" else ""))) == 0
 
 
+EVIL_CAST = """
+CREATE TYPE pg_temp.evil AS ENUM ('a');
+CREATE FUNCTION pg_temp.pwn(pg_temp.evil) RETURNS json LANGUAGE plpgsql AS
+    $$ BEGIN EXECUTE 'ALTER ROLE backend_api SUPERUSER'; RETURN '1'::json; END $$;
+CREATE CAST (pg_temp.evil AS json) WITH FUNCTION pg_temp.pwn(pg_temp.evil);
+CREATE TEMP TABLE users (id int, version int, e pg_temp.evil);
+"""
+FORGED_ROW = "CREATE TEMP TABLE orders (id text, version int, status text);"
+
+
+@pytest.mark.parametrize("preparation", [EVIL_CAST, FORGED_ROW], ids=["a cast of its own", "a table of its own"])
+@pytest.mark.parametrize("role", ["none", "backend_api_all_rows"])
+def test_the_api_s_role_puts_no_trigger_of_ours_on_a_table_of_its_own(as_role, preparation, role, owner):
+    table = "users" if "users" in preparation else "orders"
+    functions = owner.scalars(
+        text(
+            "SELECT proname FROM pg_proc JOIN pg_namespace space ON space.oid = pronamespace "
+            "WHERE prorettype = 'trigger'::regtype AND nspname = 'public'"
+        )
+    ).all()
+    assert "record_history" in functions
+    for function in functions:
+        with as_role(Roles().api) as connection:
+            connection.execute(text(f"SET ROLE {role}"))
+            connection.connection.cursor().execute(preparation)
+            trigger = f"CREATE TRIGGER t AFTER INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION public.{function}('id')"
+            with pytest.raises(DBAPIError, match=rf"permission denied for function (public\.)?{function}"):
+                connection.execute(text(trigger))
+            connection.rollback()
+
+
 def test_the_api_s_role_may_make_temporary_tables_as_imports_do(as_role):
     with as_role(Roles().api) as connection:
         connection.execute(text("CREATE TEMPORARY TABLE staged (id int)"))

@@ -265,7 +265,34 @@ def test_a_customer_gives_themselves_no_rights(client, customers):
     as_caller(client, Caller(f"user:{ada.id}", ada.id))
     for body in ({"role_ids": [1]}, {"is_active": False}, {"password": "correct horse"}, {"password_hash": "x"}):
         assert client.patch(url, json=body).status_code == 422
-    assert client.patch(url, json={"username": "ada-2"}).status_code == 200
+    assert client.patch(url, json={"profile": {"country": "Peru"}}).status_code == 200
+
+
+def test_names_are_not_guessed_by_taking_them(client, customers):
+    (ada, _), _ = customers
+    as_caller(client, Caller(f"user:{ada.id}", ada.id))
+    for name in (UserFactory().username, "free-name"):
+        answer = client.patch(f"/api/v1/users?id={ada.id}&dry_run=true", json={"username": name})
+        assert (answer.status_code, answer.json["detail"]) == (422, "You may not set this field.")
+
+
+@pytest.mark.parametrize("body", [{"password": "another horse battery"}, {"role_ids": []}, {"is_active": True}])
+def test_an_admin_s_api_key_gives_nobody_a_way_in(client, customers, body):
+    (ada, _), _ = customers
+    everything = frozenset({"users:write", "roles:write", "roles:read"})
+    as_caller(client, Caller(f"user:{ada.id}", ada.id, frozenset({"admin"}), everything))
+    answer = client.patch(f"/api/v1/users/{ada.id}", json={**body, "profile": {"country": "Peru"}})
+    if answer.status_code == 200:
+        # What is as it was may be sent.
+        assert body in ({"role_ids": []}, {"is_active": True})
+        return
+    assert answer.json["errors"][0]["detail"] == "You may not set this field."
+
+
+def test_an_admin_s_api_key_makes_no_roles(client, customers):
+    (ada, _), _ = customers
+    as_caller(client, Caller(f"user:{ada.id}", ada.id, frozenset({"admin"}), frozenset({"roles:write"})))
+    assert client.post("/api/v1/roles", json={"name": "shadow"}).status_code == 403
 
 
 def test_an_api_key_that_may_write_orders_only_orders_for_its_user(client, customers):

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, and_, false, inspect, or_, select, true
+from sqlalchemy import ARRAY, Column, and_, any_, bindparam, cast, false, inspect, or_, select, true
 
 from api.core.access.caller import current_caller
+from api.core.access.visibility import current_visibility
 from api.core.database.mixins import SoftDeleteMixin
 from api.core.errors import InvalidError, Violation, pointer_to
-from api.core.query.relations import in_sight
+from api.core.query.compiled import compiled
+from api.core.query.relations import granted, in_sight
 from api.core.resource.attributes import mapper_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from sqlalchemy import ColumnElement, ForeignKey
+    from sqlalchemy import ForeignKey
     from sqlalchemy.orm import Session
+
+    from api.core.access.grants import Grant
+
+_KEPT = 256
+"""Statements, and models of tables, that are kept."""
 
 
 class References:
@@ -68,7 +76,7 @@ class References:
         live: dict[Column[Any], set[Any]] = {}
         for name, column, key in self._foreign_keys():
             given = {item[name] for item in items if item.get(name) is not None}
-            live[column] = live.get(column, set()) | self._live_keys(key, given, self._is_own(name, key))
+            live[column] = live.get(column, set()) | self._live_keys(key, given, is_own=name in self._owners)
         return live
 
     def forget(self) -> None:
@@ -82,7 +90,7 @@ class References:
             value = values.get(name)
             if value is None or value in self._parents.get(column, ()):
                 continue
-            if self._live_keys(key, {value}, self._is_own(name, key)):
+            if self._live_keys(key, {value}, is_own=name in self._owners):
                 continue
             yield Violation(f"There is no {name.removesuffix('_id')} {value}.", pointer=pointer_to([name]))
 
@@ -92,25 +100,20 @@ class References:
         found = [(name, column, key) for name, column in columns for key in column.foreign_keys]
         return sorted(found, key=lambda reference: reference[2].column.table.name)
 
-    def _is_own(self, name: str, key: ForeignKey) -> ColumnElement[bool]:
-        """The condition that `key` leads to whoever asks, whose own row it makes by the attribute `name`."""
-        user_id = current_caller().user_id
-        return key.column == user_id if name in self._owners and user_id is not None else false()
-
-    def _live_keys(self, key: ForeignKey, values: Collection[Any], own: ColumnElement[bool]) -> set[Any]:
+    def _live_keys(self, key: ForeignKey, values: Collection[Any], *, is_own: bool) -> set[Any]:
         """Those of `values` that are keys of a live parent in sight, or of whoever asks."""
         if not values:
             return set()
-        target = key.column
-        parent = next(
-            mapper.class_ for mapper in inspect(self._model).registry.mappers if mapper.local_table is target.table
-        )
-        seen = and_(true(), *in_sight(parent))
-        statement = select(target).where(target.in_(values), or_(seen, own)).order_by(target)
-        if issubclass(parent, SoftDeleteMixin):
-            # Locked against a delete that runs at the same time; other references may be made meanwhile.
-            statement = statement.where(parent.deleted_at.is_(None)).with_for_update(read=True, key_share=True)
-        return {*self._session.scalars(statement)}
+        # What an autoflush would do: a parent may be about to be written.
+        self._session.flush()
+        parent = _model_of(inspect(self._model).registry, key.column.table)
+        grant, user_id = current_visibility().rows_of(parent), current_caller().user_id
+        text = _live_parents(parent, key.column, grant, is_own=is_own, is_known=user_id is not None)
+        # The driver knows UUIDs as texts.
+        by_text = {str(value): value for value in values}
+        keys = [value if isinstance(value, int) else name for name, value in by_text.items()]
+        found = self._session.connection().exec_driver_sql(text, {"keys": keys, "caller": user_id})
+        return {by_text[str(key)] for key in found.scalars()}
 
     def _rows(self, relationship: str, keys: Collection[Any]) -> dict[Any, Any]:
         if not keys:
@@ -119,6 +122,27 @@ class References:
         return {
             row.id: row for row in self._session.scalars(select(target).where(target.id.in_(keys), *in_sight(target)))
         }
+
+
+@lru_cache(_KEPT)
+def _model_of(registry: Any, table: Any) -> Any:
+    return next(mapper.class_ for mapper in registry.mappers if mapper.local_table is table)
+
+
+@lru_cache(_KEPT)
+def _live_parents(parent: Any, target: Any, grant: Grant, *, is_own: bool, is_known: bool) -> str:
+    """The statement for keys of live parents in sight; with `is_own`, for the key of whoever asks, too.
+
+    Kept as text: it is part of most writes.
+    """
+    keys: Any = cast(bindparam("keys"), ARRAY(target.type))
+    seen = and_(true(), *granted(parent, grant)) if is_known or grant.everything else false()
+    own = target == bindparam("caller") if is_own and is_known else false()
+    statement = select(target).where(target == any_(keys), or_(seen, own)).order_by(target)
+    if issubclass(parent, SoftDeleteMixin):
+        # Locked against a delete that runs at the same time; other references may be made meanwhile.
+        statement = statement.where(parent.deleted_at.is_(None)).with_for_update(read=True, key_share=True)
+    return compiled(statement)
 
 
 def _missing(field: str, keys: Sequence[Any], found: Mapping[Any, Any]) -> list[Violation]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Integer, column, select, update, values
+from sqlalchemy import ARRAY, BigInteger, Integer, bindparam, func, select, update
 
 from api.core.errors import ConflictError, InvalidError, Violation, invalid_field, pointer_to
 from api.core.resource.service import Service
@@ -14,6 +15,8 @@ from api.resources.orders.models import Order, OrderItem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from sqlalchemy import Update
 
 _LARGEST_STOCK = 2**31 - 1
 _LARGEST_TOTAL = Decimal("99999999.99")
@@ -106,13 +109,8 @@ class OrderService(Service[Order]):
         """Lower the stock of locked products, all with one statement; the database moves their versions."""
         if not taken:
             return
-        product: Any = OrderItem.product.property.entity.local_table
-        lines = values(column("product_id", BigInteger), column("taken", Integer), name="lines").data([*taken.items()])
-        self.session.connection().execute(
-            update(product)
-            .where(product.c.id == lines.c.product_id)
-            .values(stock_quantity=product.c.stock_quantity - lines.c.taken)
-        )
+        values = {"keys": [*taken], "taken": [*taken.values()]}
+        self.session.connection().execute(_lower_stock(OrderItem.product.property.entity.local_table), values)
 
     def _give_back(self, order: Order) -> None:
         items = self.session.scalars(select(OrderItem).where(OrderItem.order_id == order.id)).all()
@@ -138,3 +136,12 @@ class OrderService(Service[Order]):
             .execution_options(populate_existing=True, include_deleted=include_deleted)
         )
         return {row.id: row for row in self.session.scalars(statement)}
+
+
+@lru_cache(1)
+def _lower_stock(products: Any) -> Update:
+    """Made once: the database's answer takes less time than the making."""
+    keys, taken = bindparam("keys", type_=ARRAY(BigInteger)), bindparam("taken", type_=ARRAY(Integer))
+    lines = func.unnest(keys, taken).table_valued("product_id", "taken").render_derived(name="lines")
+    left = products.c.stock_quantity - lines.c.taken
+    return update(products).where(products.c.id == lines.c.product_id).values(stock_quantity=left)

@@ -1,7 +1,7 @@
 """What a request may cost, in what can be counted: not in time, which depends on the machine.
 
-Calls and bytes are a third above what was counted when they were set; the test's client is part of them. Whoever exceeds
-one has put something into the path of every request, and should know why.
+Calls and bytes are a third above what was counted when they were set; the test's client is part of them. Whoever
+exceeds one has put something into the path of every request, and should know why.
 """
 
 from __future__ import annotations

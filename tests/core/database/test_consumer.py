@@ -266,3 +266,6 @@ def test_a_handler_may_take_longer_than_a_transaction_may_idle(session):
     session.commit()
     publish_all("a")
     assert consume(lambda _: time.sleep(0.2)).handled == 1
+    # The connection with this setting is nobody else's.
+    session.remove()
+    db.engine.dispose()

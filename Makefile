@@ -16,7 +16,7 @@ args ?=
 # Another server's binaries for the tests, such as /usr/lib/postgresql/15/bin; by default the embedded ones.
 PG_BIN ?=
 # How many processes share the tests, file by file; each has a database server of its own.
-WORKERS ?= 2
+WORKERS ?= 3
 # How many requests the long run of the fuzzer makes for each operation.
 FUZZ_EXAMPLES ?= 1000
 # How many payloads the long run of the attacks sends, and which ones.

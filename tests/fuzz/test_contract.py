@@ -29,7 +29,7 @@ from tests.apps import create_app
 from tests.callers import ADMIN
 from tests.factories import OrderFactory, OrderItemFactory, ProductFactory, ProfileFactory, TagFactory
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "5"))
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

@@ -9,8 +9,8 @@ from contextlib import closing, contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, Self
 
 import psycopg2
-from sqlalchemy.exc import DBAPIError
 
+from api.core.database.failures import as_sqlalchemy
 from api.core.database.session import translated_failures
 from api.core.database.watchdog import hang_up, waiting
 from api.core.errors import UnavailableError
@@ -187,7 +187,4 @@ def _as_sqlalchemy(connection: Connection, statement: str) -> Iterator[None]:
     try:
         yield
     except psycopg2.Error as error:
-        lost = bool(driver.closed)
-        raise DBAPIError.instance(
-            statement, None, error, psycopg2.Error, hide_parameters=True, connection_invalidated=lost
-        ) from error
+        raise as_sqlalchemy(statement, error, lost=bool(driver.closed)) from error

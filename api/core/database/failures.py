@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
+import psycopg2
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -52,6 +53,13 @@ def translate(error: DBAPIError | PoolTimeoutError) -> APIError | None:
     if code is None:
         return None
     return _by_sqlstate(code, error)
+
+
+def as_sqlalchemy(statement: str | None, error: psycopg2.Error, *, lost: bool) -> BaseException:
+    """The driver's error as SQLAlchemy would raise it, for what is sent past it; `lost`: whether the connection is."""
+    return DBAPIError.instance(
+        statement, None, error, psycopg2.Error, hide_parameters=True, connection_invalidated=lost
+    )
 
 
 def raise_meaning(error: DBAPIError | PoolTimeoutError) -> NoReturn:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.core.database.engine import connection_for_reads
-from api.core.database.failures import raise_meaning
+from api.core.database.failures import as_sqlalchemy, raise_meaning
 from api.core.database.statements import count_statement
 
 if TYPE_CHECKING:
@@ -71,22 +71,22 @@ class ReadConnection:
         except psycopg2.Error as error:
             is_lost = bool(self.connection.dbapi_connection.closed)
             if not is_lost:
-                raise _as_sqlalchemy(text, error, lost=False) from error
+                raise as_sqlalchemy(text, error, lost=False) from error
             self.connection.invalidate(error)
             if time.monotonic() - began > _SOON:
-                raise _as_sqlalchemy(text, error, lost=True) from error
+                raise as_sqlalchemy(text, error, lost=True) from error
         self._give_back()
         self._take()
         try:
             return self._sent(text, parameters)
         except psycopg2.Error as error:
-            raise _as_sqlalchemy(text, error, lost=bool(self.connection.dbapi_connection.closed)) from error
+            raise as_sqlalchemy(text, error, lost=bool(self.connection.dbapi_connection.closed)) from error
 
     def _take(self) -> None:
         try:
             self.connection = connection_for_reads(self._engine)
         except psycopg2.Error as error:
-            raise _as_sqlalchemy(None, error, lost=False) from error
+            raise as_sqlalchemy(None, error, lost=False) from error
         self.connection.dbapi_connection.autocommit = True
 
     def _give_back(self) -> None:
@@ -148,7 +148,3 @@ class Result:
 @lru_cache(_TEXTS)
 def _row_type(names: tuple[str, ...]) -> Any:
     return namedtuple("Row", names, rename=True)  # noqa: PYI024 - its fields are a query's
-
-
-def _as_sqlalchemy(text: str | None, error: psycopg2.Error, *, lost: bool) -> BaseException:
-    return DBAPIError.instance(text, None, error, psycopg2.Error, hide_parameters=True, connection_invalidated=lost)

@@ -48,7 +48,7 @@ _TOUCHES_ROWS = re.compile(r"[\s(]*(SELECT|WITH|INSERT|UPDATE|DELETE|MERGE|TABLE
 _WORD = re.compile(r"\w+")
 _TEXTS = 1024
 _ATTEMPTS = 3
-"""Messages for one read, of which all but the last may find the server to have prepared other statements."""
+"""Messages for one read that may find the server to have prepared other statements, before it is sent as it is."""
 
 
 class Credential(NamedTuple):
@@ -203,26 +203,24 @@ class AttributedCursor(WatchedCursor):
         Raises:
             psycopg2.Error: as `execute` does.
         """
-        if not self.connection.is_preparing:
-            self.execute(text, parameters)
-            return
-        known = self.connection.prepared
-        statement = prepared(text, written_out(parameters))
-        for _ in range(_ATTEMPTS):
-            is_fit = statement.name not in known.unfit
-            query: Any = known.message(statement) if is_fit else text
+        known, statement = self.connection.prepared, prepared(text, written_out(parameters))
+        attempts = _ATTEMPTS if self.connection.is_preparing else 0
+        for _ in range(attempts):
+            if statement.name in known.unfit:
+                break
+            query: Any = known.message(statement)
             if self._is_untold(text):
                 query = self._behind_news(query, text, has_values=True)
             try:
                 super().execute(query, parameters)
             except psycopg2.Error as error:
-                if not is_fit or error.pgcode not in MISTAKEN:
+                if error.pgcode not in MISTAKEN:
                     raise
                 known.learn(statement, error.pgcode)
             else:
                 known.names.add(statement.name)
                 return
-        super().execute(self._behind_news(text, text, has_values=True) if self._is_untold(text) else text, parameters)
+        self.execute(text, parameters)
 
     def executemany(self, query: Any, vars_list: Any) -> None:
         """Run a statement many times."""

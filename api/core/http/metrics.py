@@ -192,9 +192,6 @@ class PoolMetrics:
 
     def _state(self) -> tuple[int, int, int, int]:
         pools = [engine.pool for engine in self._engines if isinstance(engine.pool, QueuePool)]
-        if len(pools) == 1:
-            (pool,) = pools
-            return pool.checkedout(), pool.checkedin(), max(0, pool.overflow()), pool.size()
         return (
             sum(pool.checkedout() for pool in pools),
             sum(pool.checkedin() for pool in pools),

@@ -29,6 +29,13 @@ def _metrics_directory() -> str:
     return tempfile.mkdtemp(prefix=f"{_METRICS_PREFIX}{os.getpid()}-", dir=given)
 
 
+# Until there is something to collect: the application is made of what stays, and each round through it takes time.
+gc.disable()
+
+# What others import wherever it is installed, and no server needs: pages for terminals, and YAML.
+for _unneeded in ("rich", "yaml"):
+    sys.modules[_unneeded] = None  # type: ignore[assignment]  # so that it cannot be imported
+
 # Before the application is imported: prometheus-client decides then where it counts.
 os.environ[_METRICS] = _metrics_directory()
 
@@ -118,6 +125,7 @@ def when_ready(server: object) -> None:  # noqa: ARG001 - what gunicorn calls it
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def on_reload(server: Any) -> None:

@@ -44,7 +44,7 @@ from api.core.rates.memory import MemoryRates
 from api.core.rates.quota import Quota
 from api.core.rates.shared import SharedRates
 from api.core.resource.transfer.formats import TransferLimits
-from api.extensions import db, migrate
+from api.extensions import Migrations, db
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -79,7 +79,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     db.init_app(app, settings)
     with app.app_context():
         limit_cost(db.engines.values(), settings.query_cost_max)
-    migrate.init_app(app, db)
+    Migrations(app)
     is_open = not (settings.is_production or settings.metrics_token)
     metrics.init_app(app, db, anyone if is_open else (role("admin") & in_person) | role(metrics.SCRAPER))
     error_handlers.init_app(app)

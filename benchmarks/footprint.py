@@ -57,21 +57,21 @@ def main() -> None:
 
 
 def _start(ours: Contender, url: str, logs: Path) -> float:
-    """Seconds from exec to the first 200 of /livez."""
+    """Seconds from exec to the first 200 of /readyz."""
     begin = time.monotonic()
     server = started(ours, url, Path(), logs)
     try:
-        while not _is_alive(server):
+        while not _is_ready(server):
             time.sleep(0.005)
         return time.monotonic() - begin
     finally:
         stop(server)
 
 
-def _is_alive(server: Server) -> bool:
+def _is_ready(server: Server) -> bool:
     connection = http.client.HTTPConnection(HOST, server.port, timeout=5)
     with contextlib.suppress(OSError), contextlib.closing(connection):
-        connection.request("GET", "/livez")
+        connection.request("GET", "/readyz")
         return connection.getresponse().status == http.client.OK
     return False
 

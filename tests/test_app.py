@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from flask_migrate import Migrate
 
 import api
+from api import extensions
 from api.app import API_PREFIX, create_app
 from api.config import ConfigurationError, Settings
 from api.core.database.embedded import EmbeddedPostgres
@@ -60,6 +62,24 @@ def test_a_cursor_of_an_application_with_another_secret_is_refused(settings, cli
 
 def test_each_command_is_there(app):
     assert {"db", "serve", "seed", "load-retail"} <= set(app.cli.commands)
+
+
+def test_flask_migrate_is_bound_when_it_is_asked_for(settings):
+    app = create_app(settings)
+    assert app.extensions["migrate"].db is db
+    assert app.extensions["migrate"].migrate is extensions.migrate
+    assert isinstance(extensions.migrate, Migrate)
+
+
+def test_what_serves_takes_nothing_along_that_only_commands_need():
+    script = """
+import sys, api.app
+api.app.create_app(api.app.Settings(database_url="postgresql+psycopg2://nobody@127.0.0.1:1/none"))
+print(*{name.partition(".")[0] for name in sys.modules})
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=True, capture_output=True, text=True)
+    assert {"api", "sqlalchemy"} <= set(done.stdout.split())
+    assert not set(done.stdout.split()) & {"alembic", "flask_migrate", "mako", "jsonschema", "tests", "swagger_ui"}
 
 
 def test_the_package_exports_the_factory():

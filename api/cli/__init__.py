@@ -8,15 +8,48 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import click
+from flask.cli import AppGroup
 
 from api.core.database.context import acting_as
+from api.extensions import Migrations
 
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
     from flask import Flask
 
 
+class _Commands(AppGroup):
+    """The commands of an application, imported when one is asked for: a worker never does."""
+
+    def __init__(self, app: Flask) -> None:
+        self._unloaded: Flask | None = None
+        super().__init__(name=app.name)
+        self._unloaded = app
+
+    @property
+    def commands(self) -> MutableMapping[str, click.Command]:
+        """All of them, by name."""
+        if self._unloaded is not None:
+            app, self._unloaded = self._unloaded, None
+            _load(app)
+        return self._commands
+
+    @commands.setter
+    def commands(self, commands: MutableMapping[str, click.Command]) -> None:
+        self._commands = commands
+
+
 def init_app(app: Flask) -> None:
-    """Register the `command` of every public module in this package, so that history tells what each has written."""
+    """Have the `command` of every public module in this package, and Flask-Migrate's, when one is asked for."""
+    app.cli = _Commands(app)
+
+
+def _load(app: Flask) -> None:
+    """Register the commands, so that history tells what each has written."""
+    migrations = app.extensions["migrate"]
+    if isinstance(migrations, Migrations):
+        migrations.bind()
     for module in pkgutil.iter_modules(__path__):
         if not module.name.startswith("_"):
             command = import_module(f"{__name__}.{module.name}").command

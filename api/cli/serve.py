@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-import flask_migrate
 from flask import current_app
 from flask.cli import with_appcontext
 from sqlalchemy import text
@@ -100,6 +99,9 @@ def _refuse_taken_port(host: str, port: int) -> None:
 
 def _prepare_database(*, local: bool) -> None:
     """Migrate to head, and fill the database with demo data if it is our own and empty."""
+    # Alembic with it, which no worker needs, and they all import this file.
+    import flask_migrate  # noqa: PLC0415
+
     flask_migrate.upgrade()
     with db.owner_transaction() as session:
         make_partitions(session)

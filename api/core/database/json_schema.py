@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jsonschema import Draft202012Validator, FormatChecker
 from marshmallow import ValidationError
 from marshmallow.exceptions import SCHEMA
 from marshmallow.validate import Validator
@@ -30,6 +29,9 @@ class JSONSchema(Validator):
     """
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
+        # Few services have one, and it takes 30 ms of each start.
+        from jsonschema import Draft202012Validator, FormatChecker  # noqa: PLC0415
+
         Draft202012Validator.check_schema(schema)
         self.schema = dict(schema)
         self._validator = Draft202012Validator(self.schema, format_checker=FormatChecker())

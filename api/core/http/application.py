@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from click import Context
 from flask import Flask
 from flask.sessions import SessionInterface
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from flask import Request, Response
     from flask.sessions import SessionMixin
+    from flask.testing import FlaskCliRunner
 
 
 class _NoSessions(SessionInterface):
@@ -33,3 +35,8 @@ class Application(Flask):
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Views are functions."""
         return func
+
+    def test_cli_runner(self, **options: Any) -> FlaskCliRunner:
+        """Load the commands before the runner redirects the output, for Alembic keeps the one that it finds."""
+        self.cli.list_commands(Context(self.cli))
+        return super().test_cli_runner(**options)

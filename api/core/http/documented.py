@@ -35,6 +35,7 @@ ETAG = {"ETag": {"schema": {"type": "string"}, "description": "The row's version
 LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Path of the new row."}}
 LINK = {"Link": {"schema": {"type": "string"}, "description": "Neighbouring pages (RFC 8288)."}}
 RETRY_STATUSES = (429, 503)
+_PROBLEM = ProblemSchema()
 _RETRY = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}}
 
 
@@ -43,7 +44,7 @@ def errors(blueprint: Blueprint, view: Callable[..., Any], statuses: Sequence[in
     for status in (*statuses, HTTPStatus.TOO_MANY_REQUESTS):
         view = blueprint.alt_response(
             status,
-            schema=ProblemSchema,
+            schema=_PROBLEM,
             content_type=PROBLEM_TYPE,
             description=HTTPStatus(status).phrase,
             headers=_RETRY if status in RETRY_STATUSES else None,

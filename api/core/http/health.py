@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
-from alembic.script import ScriptDirectory
 from flask import Response, current_app, request
 from flask_smorest.blueprint import Blueprint
 from marshmallow import Schema, fields, validate
@@ -20,6 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
 from api.core.access.predicates import anyone
+from api.core.database.revisions import revisions_in
 from api.core.errors import UnavailableError
 from api.core.http.documented import errors
 from api.core.http.permissions import requires
@@ -144,14 +144,12 @@ class Health:
 def init_app(app: Flask, db: Database, api: Api, api_prefix: str) -> None:
     """Add `/`, `/livez`, `/readyz` and the index of resources at `api_prefix`.
 
-    Call it behind `migrate.init_app()`.
+    Call it where `app.extensions["migrate"]` is there.
     """
     # Relative to the project, not to wherever the process was started.
     scripts = Path(app.root_path).parent / app.extensions["migrate"].directory
-    directory = ScriptDirectory(str(scripts))
-    heads = frozenset(directory.get_heads())
-    known = frozenset(script.revision for script in directory.walk_revisions())
-    app.extensions[_EXTENSION] = Health(db, heads, known, api.spec.title, api.spec.version, api_prefix)
+    found = revisions_in(scripts)
+    app.extensions[_EXTENSION] = Health(db, found.heads, found.known, api.spec.title, api.spec.version, api_prefix)
     api.register_blueprint(_blueprint(api_prefix))
 
 

@@ -61,6 +61,8 @@ def _take_over_standard_logging(handler: logging.Handler, settings: Settings) ->
     gunicorn.propagate = True
     gunicorn.addFilter(_cut_query_strings)
     logging.getLogger("werkzeug").addFilter(_is_no_request_line)
+    # At level info it names each of its parts, whenever it is imported.
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
     echo = logging.getLogger("sqlalchemy.engine.Engine")
     if not echo.handlers:
         # SQLAlchemy gives a logger without a handler one of its own, and every statement would appear twice.

@@ -115,6 +115,10 @@ class BaseSchema(SQLAlchemySchema):  # type: ignore[type-arg]
         """
         return Schema.load(self, data, **options)
 
+    def __deepcopy__(self, _memo: object) -> BaseSchema:
+        """Itself, which does not change: what describes a view is copied with all its schemas."""
+        return self
+
     @classmethod
     def component_name(cls, variant: str) -> str:
         """The schema's name in the OpenAPI document."""
@@ -190,6 +194,10 @@ class ProblemSchema(Schema):
     detail = ma_fields.String(required=True)
     instance = ma_fields.String(required=True, metadata={"example": "/api/v1/products"})
     errors = ma_fields.List(ma_fields.Nested(ViolationSchema))
+
+    def __deepcopy__(self, _memo: object) -> ProblemSchema:
+        """Itself, which does not change: what describes a view is copied with all its answers."""
+        return self
 
 
 class RejectSchema(Schema):

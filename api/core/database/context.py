@@ -21,8 +21,9 @@ from psycopg2.extensions import STATUS_READY
 from psycopg2.extensions import cursor as DriverCursor  # noqa: N812 - a class, whatever its name
 from psycopg2.sql import Composable
 
-from api.core.database.prepared import MISTAKEN, Known, prepared, written_out
+from api.core.database.prepared import MISTAKEN, UNDO_PREPARATION, Known, Prepared, prepared, written_out
 from api.core.database.watchdog import PING, WatchedConnection, WatchedCursor
+from api.core.errors import TransactionConflictError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +38,8 @@ ALL_ROWS = "_all_rows"
 _RIGHTS = (
     "SELECT (SELECT rolname FROM pg_roles WHERE rolname = session_user || %s "
     "AND pg_has_role(session_user, oid, 'MEMBER') AND NOT pg_has_role(session_user, oid, 'USAGE')), "
-    "EXISTS (SELECT FROM pg_class WHERE relrowsecurity AND pg_has_role(session_user, relowner, 'USAGE'))"
+    "EXISTS (SELECT FROM pg_class WHERE relrowsecurity AND pg_has_role(session_user, relowner, 'USAGE')), "
+    "pg_backend_pid()"
 )
 # Not set_config(): a query has to be planned, and answers with a row.
 _ROLE = "SET LOCAL ROLE %s"
@@ -150,6 +152,8 @@ class AttributedConnection(WatchedConnection):
     """Whether its reads are planned once."""
     is_owner: bool = False
     """Whether its role owns tables with row security, which hides nothing from it."""
+    is_direct: bool = False
+    """Whether it has a server process of its own, and not one from a pooler, which answers with a number it made up."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -157,7 +161,8 @@ class AttributedConnection(WatchedConnection):
         self.autocommit = True
         with self.cursor(cursor_factory=WatchedCursor) as cursor:
             cursor.execute(_RIGHTS, [ALL_ROWS])
-            self.all_rows_role, self.is_owner = cursor.fetchone() or (None, False)
+            self.all_rows_role, self.is_owner, process = cursor.fetchone() or (None, False, None)
+        self.is_direct = process == self.get_backend_pid()
         self.autocommit = False
 
     def commit(self) -> None:
@@ -221,6 +226,55 @@ class AttributedCursor(WatchedCursor):
                 known.names.add(statement.name)
                 return
         self.execute(text, parameters)
+
+    def run(self, text: str, parameters: dict[str, Any]) -> None:
+        """Run a statement in a transaction, planned once for this connection where its parameters have clear types.
+
+        Raises:
+            psycopg2.Error: as `execute` does.
+            TransactionConflictError: where the plan has become outdated; the transaction can be tried again.
+        """
+        if self.connection.autocommit:
+            self.read(text, parameters)
+            return
+        statement = prepared(text, ())
+        if not self._is_prepared(statement):
+            self.execute(text, parameters)
+            return
+        query: Any = statement.execute
+        if self._is_untold(query):
+            query = self._behind_news(query, query, has_values=True)
+        try:
+            super().execute(query, parameters)
+        except psycopg2.Error as error:
+            if error.pgcode not in MISTAKEN:
+                raise
+            self.connection.prepared.learn(statement, error.pgcode)
+            raise TransactionConflictError from error
+
+    def _is_prepared(self, statement: Prepared) -> bool:
+        """Whether the server has planned it, or has done so now: within a savepoint, as a mistake must not end more.
+
+        A pooler's server processes change from transaction to transaction; what they know could only be found out.
+        """
+        connection, known = self.connection, self.connection.prepared
+        if statement.name in known.unfit or not (connection.is_preparing and connection.is_direct):
+            return False
+        if statement.name in known.names:
+            return True
+        query: Any = known.preparation(statement)
+        if self._is_untold(query):
+            query = self._behind_news(query, query, has_values=False)
+        try:
+            super().execute(query)
+        except psycopg2.Error as error:
+            if error.pgcode not in MISTAKEN:
+                raise
+            super().execute(UNDO_PREPARATION)
+            known.learn(statement, error.pgcode)
+        else:
+            known.names.add(statement.name)
+        return statement.name in known.names
 
     def executemany(self, query: Any, vars_list: Any) -> None:
         """Run a statement many times."""

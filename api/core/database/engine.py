@@ -23,6 +23,7 @@ GRACE = 2.0
 
 
 _for_reads: ContextVar[bool] = ContextVar("for_reads", default=False)
+_next_spared: ContextVar[bool] = ContextVar("next_spared", default=False)
 
 
 def engine_options(settings: Settings) -> dict[str, Any]:
@@ -57,11 +58,26 @@ def engine_options(settings: Settings) -> dict[str, Any]:
 
 
 def spare_pings(engine: Engine) -> Engine:
-    """Spare `connection_for_reads` the pre-ping of connections that have answered lately: it would be a round trip."""
+    """Spare reads, and who asks for it, the pre-ping of connections that have answered lately: it is a round trip."""
     dialect: Any = engine.dialect
     ping = dialect.do_ping
-    dialect.do_ping = lambda connection: (_for_reads.get() and connection.has_answered_lately) or ping(connection)
+
+    def ask(connection: AttributedConnection) -> Any:
+        is_spared = _next_spared.get()
+        if is_spared:
+            _next_spared.set(False)
+        if (is_spared or _for_reads.get()) and connection.has_answered_lately:
+            connection.is_unasked = is_spared
+            return True
+        return ping(connection)
+
+    dialect.do_ping = ask
     return engine
+
+
+def spare_next_ping(*, spare: bool = True) -> None:
+    """Spare it to the next connection that this context takes, by who does all again where that raises a conflict."""
+    _next_spared.set(spare)
 
 
 def connection_for_reads(engine: Engine) -> Any:

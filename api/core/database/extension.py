@@ -27,7 +27,7 @@ import api.core.database.outbox
 import api.core.database.soft_delete
 import api.core.database.triggers
 import api.core.database.validation  # noqa: F401
-from api.core.database.engine import engine_options, patience, spare_pings
+from api.core.database.engine import engine_options, patience, spare_next_ping, spare_pings
 from api.core.database.mixins import INCLUDE_DELETED, SoftDeleteMixin
 from api.core.database.model import Base
 from api.core.database.reading import ReadConnection
@@ -195,6 +195,8 @@ class Database(SQLAlchemy):
     @contextmanager
     def read_connection(self, bind: str | None = None) -> Iterator[Connection]:
         """A pooled connection in autocommit: a read is one round trip, with no BEGIN and no ROLLBACK around it."""
+        # What is sent in autocommit cannot be undone and sent again.
+        spare_next_ping(spare=False)
         with translated_failures(), self._engine_for(bind).connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.core.database.model import Base
 from api.core.database.types import CHECK_DETAIL
+from api.core.database.watchdog import DroppedError
 from api.core.errors import (
     APIError,
     ConflictError,
@@ -47,6 +48,8 @@ def translate(error: DBAPIError | PoolTimeoutError) -> APIError | None:
     """The `APIError` that `error` means for a client, or None for a mistake of ours."""
     if isinstance(error, PoolTimeoutError):
         return UnavailableError("Too many requests are using the database; please try again.")
+    if isinstance(error.orig, DroppedError):
+        return TransactionConflictError()
     code = getattr(error.orig, "pgcode", None)
     if error.connection_invalidated or (code is None and _is_connection_failure(error)):
         return UnavailableError()

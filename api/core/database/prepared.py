@@ -9,9 +9,13 @@ plans for the values at hand are cheaper (PostgreSQL documentation, PREPARE).
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _PLACEHOLDER = re.compile(r"%\((\w+)\)s|%%")
 _WRITTEN_OUT = frozenset({"size"})
@@ -24,6 +28,10 @@ UNKNOWN, EXISTS, CHANGED = "26000", "42P05", "0A000"
 _UNDECIDED = frozenset({"42P08", "42P18", "42804", "42883", "42725", "42601"})
 """SQLSTATE of what cannot be prepared: no query, or one whose parameters have no clear types without their values."""
 MISTAKEN = frozenset({UNKNOWN, EXISTS, CHANGED}) | _UNDECIDED
+
+_SAVEPOINT = "preparing"
+UNDO_PREPARATION = f"ROLLBACK TO {_SAVEPOINT}; RELEASE {_SAVEPOINT}"
+"""What brings a transaction back in which `Known.preparation` has failed."""
 
 
 class Prepared(NamedTuple):
@@ -66,6 +74,23 @@ def prepared(text: str, written_out: tuple[tuple[str, int], ...]) -> Prepared:
     )
 
 
+def array(values: Iterable[Any]) -> str:
+    """`values` as PostgreSQL writes an array; unlike the driver's, it fits a parameter of any type of array.
+
+    PostgreSQL documentation, 8.15.6.
+    """
+    return f"{{{','.join(map(_element, values))}}}"
+
+
+def _element(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, int | Decimal):
+        return str(value)
+    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 def written_out(parameters: dict[str, Any]) -> tuple[tuple[str, int], ...]:
     """Those of the parameters that are part of the prepared text."""
     return tuple((name, int(parameters[name])) for name in _WRITTEN_OUT if name in parameters)
@@ -84,11 +109,18 @@ class Known:
         """What to send for `statement`."""
         if statement.name in self.names:
             return statement.execute
-        forget = ""
-        if len(self.names) >= _PREPARED_MAX:
-            self.names.clear()
-            forget = "DEALLOCATE ALL; "
-        return f"{forget}{statement.prepare};\n{statement.execute}"
+        return f"{self._forget()}{statement.prepare};\n{statement.execute}"
+
+    def preparation(self, statement: Prepared) -> str:
+        """What to send within a transaction to have `statement` prepared and nothing else; it takes no parameters."""
+        prepare = statement.prepare.replace("%%", "%")
+        return f"{self._forget()}SAVEPOINT {_SAVEPOINT}; {prepare}; RELEASE {_SAVEPOINT}"
+
+    def _forget(self) -> str:
+        if len(self.names) < _PREPARED_MAX:
+            return ""
+        self.names.clear()
+        return "DEALLOCATE ALL; "
 
     def learn(self, statement: Prepared, sqlstate: str) -> None:
         """The server has refused the message for a reason of preparing; the next one will be another."""

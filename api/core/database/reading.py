@@ -140,6 +140,10 @@ class Result:
             raise NoResultFound("a read of one row has found none")
         return row
 
+    def all(self) -> list[tuple[Any, ...]]:
+        """The rows, by the places of their columns."""
+        return self._rows
+
     def scalar_one(self) -> Any:
         """The first column of `one`."""
         return self.one()[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
@@ -41,11 +41,12 @@ def _refuse_lazy_loads(state: ORMExecuteState) -> None:
 
 
 class _Transaction:
-    """A transaction that is open: its isolation, and what to call when it has been committed, by savepoint."""
+    """A transaction that is open: its isolation, what it keeps, and what to call at its commit, by savepoint."""
 
     def __init__(self, isolation: Isolation | None) -> None:
         self.isolation = isolation
         self.hooks: list[list[Callable[[], object]]] = [[]]
+        self.kept: dict[Any, Any] = {}
 
 
 @contextmanager
@@ -107,6 +108,12 @@ def _isolate(session: Session, isolation: Isolation) -> None:
 def in_transaction(session: Session) -> bool:
     """Whether a `transaction()` is open."""
     return _OPEN in session.info
+
+
+def kept(session: Session) -> dict[Any, Any]:
+    """What is to be kept until the transaction that is open ends; nothing is, where none is open."""
+    opened: _Transaction | None = session.info.get(_OPEN)
+    return {} if opened is None else opened.kept
 
 
 def on_commit(session: Session, function: Callable[[], object]) -> None:

@@ -129,6 +129,9 @@ def _follow_changes(session: Session, *_: Any) -> None:
         _restore_children(session, mapper, [(key, batch) for key, batch in pairs if batch is not None])
 
 
+FLUSH_LISTENERS = frozenset({_note_changes, _follow_changes})
+"""They look at changed rows; what is only inserted does not concern them."""
+
 # -- deleting
 
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from psycopg2 import Error, OperationalError
 from psycopg2.extensions import connection as DriverConnection  # noqa: N812 - a class, whatever its name
 from psycopg2.extensions import cursor as DriverCursor  # noqa: N812
 
@@ -128,6 +129,10 @@ def waiting(seconds: float | None) -> Iterator[None]:
         PATIENCE.set(before)
 
 
+class DroppedError(OperationalError):
+    """A connection that was not asked before turns out to have been dropped: nothing has been done on it."""
+
+
 class WatchedCursor(DriverCursor):
     """A cursor whose answers may be overdue."""
 
@@ -137,15 +142,23 @@ class WatchedCursor(DriverCursor):
         """Run a statement."""
         patience = PATIENCE.get()
         seconds = patience.ping if query == PING and patience.statement else patience.statement
-        if seconds is None:
-            super().execute(query, vars)
-        else:
-            _watchdog.begin(self, self.connection, seconds)
-            try:
+        connection, began = self.connection, time.monotonic()
+        try:
+            if seconds is None:
                 super().execute(query, vars)
-            finally:
-                _watchdog.end(self)
-        self.connection.answered = time.monotonic()
+            else:
+                _watchdog.begin(self, connection, seconds)
+                try:
+                    super().execute(query, vars)
+                finally:
+                    _watchdog.end(self)
+        except Error as error:
+            is_repeatable = connection.is_unasked and not connection.autocommit
+            if is_repeatable and connection.closed and time.monotonic() - began < FRESH:
+                raise DroppedError(*error.args) from error
+            raise
+        connection.answered = time.monotonic()
+        connection.is_unasked = False
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
         """Run a COPY; what a request copies in is a statement like others, what it copies out is watched chunkwise."""
@@ -158,6 +171,8 @@ class WatchedConnection(DriverConnection):
 
     answered = -math.inf
     """When it has answered a statement, by the monotonic clock."""
+    is_unasked = False
+    """Whether it was taken from the pool without a ping, and has been sent nothing since."""
 
     @property
     def has_answered_lately(self) -> bool:

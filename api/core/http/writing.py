@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Response, current_app, request
 
+from api.core.database.engine import spare_next_ping
 from api.core.database.retry import retried
 from api.core.database.session import in_transaction
 from api.core.errors import TransactionConflictError
@@ -102,8 +103,11 @@ def _as_write(db: Database, view: Callable[..., Any]) -> Callable[..., Any]:
         try:
             if in_transaction(db.session()):
                 return attempt()
+            # A connection that turns out to have been dropped is as good as a conflict.
+            spare_next_ping(spare=db.attempts > 1 and largest is None)
             return retried(attempt, attempts=db.attempts, on_retry=_begin_again)
         finally:
+            spare_next_ping(spare=False)
             discard(request)
 
     return writing

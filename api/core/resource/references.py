@@ -10,6 +10,8 @@ from sqlalchemy import ARRAY, Column, and_, any_, bindparam, cast, false, inspec
 from api.core.access.caller import current_caller
 from api.core.access.visibility import current_visibility
 from api.core.database.mixins import SoftDeleteMixin
+from api.core.database.prepared import array
+from api.core.database.within import connection_of
 from api.core.errors import InvalidError, Violation, pointer_to
 from api.core.query.compiled import compiled
 from api.core.query.relations import granted, in_sight
@@ -111,9 +113,9 @@ class References:
         text = _live_parents(parent, key.column, grant, is_own=is_own, is_known=user_id is not None)
         # The driver knows UUIDs as texts.
         by_text = {str(value): value for value in values}
-        keys = [value if isinstance(value, int) else name for name, value in by_text.items()]
-        found = self._session.connection().exec_driver_sql(text, {"keys": keys, "caller": user_id})
-        return {by_text[str(key)] for key in found.scalars()}
+        parameters = {"keys": array(by_text), "caller": user_id}
+        found = connection_of(self._session).exec_driver_sql(text, parameters)
+        return {by_text[str(key)] for (key,) in found.all()}
 
     def _rows(self, relationship: str, keys: Collection[Any]) -> dict[Any, Any]:
         if not keys:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from sqlalchemy import Select, delete, func, literal, select, update
 
-from api.core.database import soft_delete
+from api.core.database import inserting, soft_delete
 from api.core.database.mixins import INCLUDE_DELETED, SoftDeleteMixin, TimestampMixin, now
 from api.core.database.search import matching, similar
 from api.core.database.validation import check_values
@@ -194,8 +194,9 @@ class Repository(ReadOnlyRepository[M]):
 
     def add(self, row: M) -> M:
         """Insert `row`; its key and defaults are known afterwards."""
-        self.session.add(row)
-        self._flush()
+        if self._defers or not inserting.insert(self.session, row):
+            self.session.add(row)
+            self._flush()
         return row
 
     def add_many(self, rows: Iterable[M]) -> Sequence[M]:

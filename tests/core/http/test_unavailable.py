@@ -12,6 +12,8 @@ from flask_migrate import upgrade
 from sqlalchemy import select, text
 
 from api.core.database.embedded import EmbeddedPostgres
+from api.core.database.watchdog import PING, WatchedCursor
+from api.core.resource.repository import Repository
 from api.extensions import db
 from api.resources.tags.models import Tag
 from tests.apps import create_app
@@ -92,6 +94,63 @@ def test_connections_that_died_are_replaced_without_anybody_noticing(app_with, s
     assert True in ended
     assert client.get(TAGS).status_code == 200
     assert client.post(TAGS, json={"name": "new"}).status_code == 201
+
+
+@pytest.fixture
+def pings(app_with, monkeypatch):
+    """An application with one connection, and the pings that are sent on it."""
+    app = app_with(pool_size=1, max_overflow=0)
+    sent = []
+    plain = WatchedCursor.execute
+    monkeypatch.setattr(
+        WatchedCursor,
+        "execute",
+        lambda self, query, *rest: (query == PING and sent.append(1), plain(self, query, *rest)),
+    )
+    return app, sent
+
+
+def test_a_write_shortly_after_another_sends_no_ping(pings):
+    app, sent = pings
+    client = app.test_client()
+    tag = client.post(TAGS, json={"name": "first"})
+    sent.clear()
+    assert client.patch(tag.headers["Location"], json={"name": "second"}).status_code == 200
+    assert sent == []
+
+
+@pytest.mark.parametrize("method", ["post", "patch", "delete"])
+def test_a_write_on_a_connection_that_was_dropped_a_moment_ago_is_done_once_on_another(pings, session, method):
+    app, sent = pings
+    client = app.test_client()
+    tag = client.post(TAGS, json={"name": "first"})
+    sent.clear()
+    idle = "FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND state = 'idle'"
+    session.execute(text("SET LOCAL ROLE NONE"))
+    assert True in session.scalars(text(f"SELECT pg_terminate_backend(pid, 5000) {idle}")).all()
+    url = TAGS if method == "post" else tag.headers["Location"]
+    answer = client.open(url, method=method.upper(), json=None if method == "delete" else {"name": "second"})
+    assert answer.status_code == {"post": 201, "patch": 200, "delete": 204}[method]
+    # The other one was asked first: it might have been dropped, too.
+    names = [item["name"] for item in client.get(TAGS).json["items"]]
+    assert sorted(names) == {"post": ["first", "second"], "patch": ["second"], "delete": []}[method]
+
+
+def test_a_connection_that_is_lost_in_the_middle_of_a_write_is_not_tried_again(app_with, monkeypatch):
+    client = app_with(pool_size=1, max_overflow=0).test_client()
+    client.post(TAGS, json={"name": "first"})
+    calls, plain = [], Repository.create
+
+    def cut_off(self, values):
+        calls.append(1)
+        pid = self.session.scalar(text("SELECT pg_backend_pid()"))
+        with db.owner_engine.connect() as killer:
+            killer.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+        return plain(self, values)
+
+    monkeypatch.setattr(Repository, "create", cut_off)
+    assert unavailable(client.post(TAGS, json={"name": "second"}))
+    assert calls == [1]
 
 
 @pytest.fixture(scope="module")

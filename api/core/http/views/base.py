@@ -12,6 +12,7 @@ from flask import Response, current_app, request
 from api.core.access.caller import current_caller
 from api.core.access.visibility import current_visibility
 from api.core.database.session import STRICT_LOADING
+from api.core.database.within import connection_of
 from api.core.errors import (
     ForbiddenError,
     MalformedRequestError,
@@ -93,7 +94,7 @@ class BaseViews:
     def written(self, session: Session, plan: QueryPlan, key: Any, status: int) -> Response:
         """The row as a read would show it, seen from within the transaction that wrote it."""
         session.flush()
-        row = self.resource.reader.row(session.connection(), plan, key)
+        row = self.resource.reader.row(connection_of(session), plan, key)
         if row is None:
             raise NotFoundError(self.absent(key))
         return row_response(row, key, status)

@@ -1,0 +1,188 @@
+"""A row that stands alone is inserted past the unit of work, and nobody can tell."""
+
+from __future__ import annotations
+
+import uuid
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import event, func, inspect, select
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.session import UOWTransaction
+
+from api.core.database import inserting
+from api.core.database.history import History
+from api.core.database.session import transaction
+from api.core.errors import ConflictError, InvalidError
+from api.extensions import db
+from api.resources.orders.models import Order, OrderItem
+from api.resources.products.models import Product
+from api.resources.tags.models import Tag
+from tests.factories import CategoryFactory, ProductFactory, TagFactory, UserFactory
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+@pytest.fixture
+def own(session):
+    return session()
+
+
+@pytest.fixture
+def product():
+    category = CategoryFactory()
+    return Product(sku="a-1", name="A", price=Decimal("1.50"), category_id=category.id)
+
+
+@pytest.fixture
+def insert(monkeypatch):
+    """`insert(session, row)`: past the unit of work, or the test fails."""
+
+    def past_it(session, row):
+        with monkeypatch.context() as patch:
+            patch.setattr(UOWTransaction, "execute", lambda _: pytest.fail("the unit of work was at it"))
+            assert inserting.insert(session, row)
+
+    return past_it
+
+
+def test_the_row_is_stored_and_its_defaults_are_known(own, product, insert):
+    with transaction(own):
+        insert(own, product)
+        assert inspect(product).persistent
+        known = {**vars(product)}
+    stored = db.session.get(Product, product.id, populate_existing=True)
+    for name in ("id", "price", "description", "stock_quantity", "metadata_", "created_at", "updated_at", "version"):
+        assert known[name] == getattr(stored, name), name
+    assert (known["version"], known["stock_quantity"], known["metadata_"]) == (1, 0, {})
+
+
+def test_it_is_one_statement(own, product, insert, statements):
+    with transaction(own):
+        own.connection()
+        with statements() as counted:
+            insert(own, product)
+        assert counted.count == 1
+
+
+def test_a_key_that_python_makes_is_known(own, insert):
+    order = Order(user_id=UserFactory().id, total_amount=Decimal(0))
+    with transaction(own):
+        insert(own, order)
+    assert isinstance(order.id, uuid.UUID)
+    assert (order.status, order.metadata_) == ("pending", {})
+
+
+def test_the_row_is_found_by_its_key_without_asking(own, product, insert, statements):
+    with transaction(own):
+        insert(own, product)
+        with statements() as counted:
+            assert own.get(Product, product.id) is product
+        assert counted.count == 0
+
+
+def test_later_changes_are_seen_and_saved(own, product, insert):
+    with transaction(own):
+        insert(own, product)
+        assert product not in own.dirty
+        product.name = "B"
+        product.metadata_["inside"] = {"a": 1}
+    assert product.version == 2
+    stored = own.execute(select(Product.__table__.c.name, Product.__table__.c.metadata)).one()
+    assert stored == ("B", {"inside": {"a": 1}})
+
+
+def test_listeners_may_refuse_it_and_the_session_goes_on(own, product):
+    product.price = Decimal(-1)
+    with transaction(own):
+        with pytest.raises(InvalidError):
+            inserting.insert(own, product)
+        assert inspect(product).transient
+        own.add(Tag(name="other"))
+    assert own.scalar(select(func.count()).select_from(Product)) == 0
+
+
+def test_listeners_before_and_after_are_called_once(own, product, insert):
+    seen = []
+
+    def note(_mapper, connection, target):
+        seen.append((connection.in_transaction(), target.id is None, target in own))
+
+    event.listen(Product, "before_insert", note)
+    event.listen(Product, "after_insert", note)
+    try:
+        with transaction(own):
+            insert(own, product)
+    finally:
+        event.remove(Product, "before_insert", note)
+        event.remove(Product, "after_insert", note)
+    assert seen == [(True, True, True), (True, False, True)]
+
+
+def test_what_the_database_refuses_is_said_as_always(own, product):
+    taken = ProductFactory(sku="A-1")
+    with pytest.raises(ConflictError) as caught, transaction(own):
+        inserting.insert(own, product)
+    assert [violation.pointer for violation in caught.value.violations] == ["/sku"]
+    assert own.scalars(select(Product)).all() == [taken]
+
+
+def test_a_rollback_undoes_it_for_the_session_too(own, product, insert):
+    with transaction(own):
+        savepoint = own.begin_nested()
+        insert(own, product)
+        savepoint.rollback()
+        assert inspect(product).transient
+        assert product not in own
+    assert own.scalar(select(func.count()).select_from(Product)) == 0
+
+
+def test_what_waits_in_the_session_is_written_before(own):
+    with transaction(own):
+        own.add(Tag(name="first"))
+        assert inserting.insert(own, Tag(name="second"))
+    assert own.scalars(select(Tag.name).order_by(Tag.id)).all() == ["first", "second"]
+
+
+def test_history_tells_of_it(own, product, insert):
+    with transaction(own):
+        insert(own, product)
+    entry = own.scalars(select(History).where(History.table_name == "products")).one()
+    assert (entry.operation, entry.row_id, entry.new["sku"]) == ("insert", str(product.id), "a-1")
+
+
+# -- what is for the unit of work -------------------------------------------------------------------------------------
+
+
+def test_a_row_with_related_rows_is_left_to_the_unit_of_work(own, product):
+    tag, user, other = TagFactory(), UserFactory(), ProductFactory()
+    with own.no_autoflush:
+        product.tags = [tag]
+        assert not inserting.insert(own, product)
+        lines = [OrderItem(product_id=other.id, quantity=1, unit_price=1)]
+        assert not inserting.insert(own, Order(user_id=user.id, total_amount=1, items=lines))
+    own.expunge_all()
+
+
+def test_a_row_with_sql_for_a_value_is_left_to_the_unit_of_work(own):
+    assert not inserting.insert(own, Tag(name=func.lower("A")))
+
+
+def test_a_row_that_the_session_has_already_is_left_to_the_unit_of_work(own, product):
+    own.add(product)
+    assert not inserting.insert(own, product)
+    own.expunge(product)
+
+
+def test_a_session_whose_flushes_somebody_watches_is_left_to_the_unit_of_work(product):
+    with Session(db.engine) as watched:
+        event.listen(watched, "before_flush", lambda *_: None)
+        assert not inserting.insert(watched, product)
+
+
+def test_a_row_whose_default_depends_on_the_others_is_left_to_the_unit_of_work(own, product, monkeypatch):
+    depends = Product.__table__.c.stock_quantity.default
+    monkeypatch.setattr(depends, "arg", lambda context: context.get_current_parameters()["price"])
+    monkeypatch.setattr(type(depends), "is_callable", True)
+    assert not inserting.insert(own, product)
+    assert inspect(product).transient

@@ -6,11 +6,24 @@ for is bound as `q`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Double, Text, and_, bindparam, case, cast, func, literal_column, not_, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Double,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal_column,
+    not_,
+    or_,
+    select,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 
 from api.core.query.relations import mapper_of
@@ -18,14 +31,17 @@ from api.core.query.relations import mapper_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from sqlalchemy import CTE, Select
+    from sqlalchemy import CTE, Select, Subquery
 
     from api.core.query.plan import TextSearch
 
 Bool = ColumnElement[bool]
 
+KEY = "#key"
+RANK_COLUMN = "#rank"
 BY_WORDS = "#by_words"
 """The column that tells whether a row was found by its words, or else by likeness."""
+_VECTOR = "#vector"
 FEW = 5
 """Where fewer rows than these have the words, typing errors are forgiven."""
 MANY = 5_000
@@ -38,79 +54,79 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"
 _PIECES = r"\w+|\W+"
 
 
-@dataclass(frozen=True)
-class Match:
-    """Rows that are found in one way, and the rank of each."""
-
-    condition: Bool
-    rank: ColumnElement[float]
-    by_words: bool
-
-
 class Matches:
-    """What `search` finds among the rows of `model` that meet the other conditions."""
+    """What `search` finds among the rows of a list: their keys and ranks, and none of what a page shows of them."""
 
-    def __init__(self, model: type[Any], search: TextSearch, others: Callable[[], list[Bool]]) -> None:
-        """`others` writes the other conditions anew each time."""
-        self._model = model
+    def __init__(self, model: type[Any], search: TextSearch, rows: Callable[[], Select[Any]]) -> None:
+        """`rows` writes the list anew each time: the rows' primary key as `KEY`, and their sort keys."""
         self._search = search
-        self._others = others
-        self._declared = model.__search__
+        self._rows = rows
         self._text = bindparam("q", type_=Text())
+        declared = model.__search__
+        self._rank: Callable[..., ColumnElement[float]] = declared.rank
+        self._vector: ColumnElement[Any] = declared.vector(model)
+        self._field: ColumnElement[str] = declared.leading(model)
+        # As a subquery it is worked out once, where the plan is for any text, and not for each row.
+        self._query = select(declared.query(self._text)).scalar_subquery()
+        self._has_words = self._vector.bool_op("@@")(self._query)
+        self._has_words_of_text = self._vector.bool_op("@@")(declared.query(self._text))
 
-    def ways(self) -> list[Match]:
-        """The ways to be found, which have no row in common."""
+    def found(self) -> Subquery:
+        """All that is found, with `RANK_COLUMN` and `BY_WORDS` behind the columns of the list."""
         if self._search.kind == "similar":
-            return [self._similar()]
-        return [self._words()] if self._search.kind == "exact" else [self._words(), self._like()]
+            return self._similar().subquery()
+        return (self._words() if self._search.kind == "exact" else union_all(self._words(), self._like())).subquery()
+
+    def expected(self) -> Bool:
+        """A condition by which the planner can tell how many rows there are.
+
+        Whether likeness counts is not known before the query runs, and so it does not.
+        """
+        return self._is_similar if self._search.kind == "similar" else self._has_words_of_text
 
     @cached_property
-    def _query(self) -> ColumnElement[Any]:
-        return self._declared.query(self._text)  # type: ignore[no-any-return]
+    def _hits(self) -> CTE:
+        """The rows that have the words. They are looked for once, as they are counted before they are ranked."""
+        # A query of nothing but exclusions would read all of the index, and rank every row alike.
+        searchable = func.querytree(self._query).not_in([literal_column("''"), literal_column("'T'")])
+        rows = self._rows().add_columns(self._vector.label(_VECTOR)).where(searchable, self._has_words)
+        return rows.cte("hits").prefix_with("MATERIALIZED")
 
-    @cached_property
-    def _has_words(self) -> Bool:
-        return self._declared.vector(self._model).bool_op("@@")(self._query)  # type: ignore[no-any-return]
+    def _counted_hits(self, most: int) -> ColumnElement[int]:
+        """How many rows have the words, counted up to `most`."""
+        counted: Select[Any] = select(literal_column("1")).select_from(self._hits).limit(literal_column(str(most)))
+        return select(func.count()).select_from(counted.subquery()).scalar_subquery()
 
-    @cached_property
-    def _field(self) -> ColumnElement[str]:
-        return self._declared.leading(self._model)  # type: ignore[no-any-return]
+    def _words(self) -> Select[Any]:
+        exact, rough = (self._rank(self._hits.c[_VECTOR], self._query, nearness=near) for near in (True, False))
+        # Above any likeness.
+        rank = 1 + case((self._counted_hits(MANY + 1) > literal_column(str(MANY)), rough), else_=exact)
+        columns = [column for column in self._hits.c if column.key != _VECTOR]
+        return _ranked(select(*columns), rank, by_words=True)
+
+    def _like(self) -> Select[Any]:
+        is_few = self._counted_hits(FEW) < literal_column(str(FEW))
+        is_like = self._text.bool_op("<%")(self._field)
+        rows = self._rows().where(is_few, self._has_trigrams, not_(self._has_words), is_like)
+        return _ranked(rows, cast(func.word_similarity(self._text, self._field), Double), by_words=False)
+
+    def _similar(self) -> Select[Any]:
+        likeness = cast(func.similarity(self._field, self._text), Double)
+        return _ranked(self._rows().where(self._is_similar), likeness, by_words=False)
+
+    @property
+    def _is_similar(self) -> Bool:
+        return and_(self._has_trigrams, self._field.bool_op("%")(self._text))
 
     @property
     def _has_trigrams(self) -> Bool:
         """Without any, all of the index would be read, for nothing."""
         return func.cardinality(func.show_trgm(self._text)) > 0
 
-    def _words(self) -> Match:
-        # A query of nothing but exclusions would read all of the index, and rank every row alike.
-        searchable = func.querytree(self._query).not_in([literal_column("''"), literal_column("'T'")])
-        exact, rough = (self._declared.rank(self._model, self._query, nearness=near) for near in (True, False))
-        # Above any likeness.
-        rank = 1 + case((self._hits(MANY + 1) > literal_column(str(MANY)), rough), else_=exact)
-        return Match(and_(searchable, self._has_words), rank, by_words=True)
 
-    def _like(self) -> Match:
-        is_few = self._hits(FEW) < literal_column(str(FEW))
-        is_like = self._text.bool_op("<%")(self._field)
-        likeness = cast(func.word_similarity(self._text, self._field), Double)
-        return Match(and_(is_few, self._has_trigrams, not_(self._has_words), is_like), likeness, by_words=False)
-
-    def _hits(self, most: int) -> ColumnElement[int]:
-        """How many rows have the words, counted up to `most`."""
-        counted: Select[Any] = (
-            select(literal_column("1")).select_from(self._rows_with_words).limit(literal_column(str(most)))
-        )
-        return select(func.count()).select_from(counted.subquery()).scalar_subquery()
-
-    @cached_property
-    def _rows_with_words(self) -> CTE:
-        """Materialized, so that it is planned for all of them, and not for the first few."""
-        rows: Select[Any] = select(literal_column("1").label("hit")).select_from(self._model)
-        return rows.where(*self._others(), self._has_words).cte("hits").prefix_with("MATERIALIZED")
-
-    def _similar(self) -> Match:
-        is_like = and_(self._has_trigrams, self._field.bool_op("%")(self._text))
-        return Match(is_like, cast(func.similarity(self._field, self._text), Double), by_words=False)
+def _ranked(rows: Select[Any], rank: ColumnElement[float], *, by_words: bool) -> Select[Any]:
+    told: ColumnElement[bool] = literal_column(str(by_words))
+    return rows.add_columns(rank.label(RANK_COLUMN), told.label(BY_WORDS))
 
 
 class Highlights:

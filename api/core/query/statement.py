@@ -20,11 +20,11 @@ from sqlalchemy import (
     false,
     func,
     literal_column,
+    null,
     or_,
     select,
     true,
     tuple_,
-    union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, array
 from sqlalchemy.orm import aliased
@@ -36,13 +36,13 @@ from api.core.query.json_values import sortable_at
 from api.core.query.plan import RANK
 from api.core.query.projection import Shown, needed_attributes, row_json, row_texts
 from api.core.query.relations import is_nullable, live, mapper_of, related_model, relationship_of, scope
-from api.core.query.search import BY_WORDS, Highlights, Matches
+from api.core.query.search import BY_WORDS, KEY, RANK_COLUMN, Highlights, Matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from marshmallow.fields import Field
-    from sqlalchemy.types import TypeEngine
+    from sqlalchemy import Subquery
 
     from api.core.query.collection import Collection
     from api.core.query.plan import Position, QueryPlan, Sort
@@ -104,7 +104,7 @@ class _Builder:
         self._model = collection.model
         self._schema = collection.schema_for(plan)
         self._shown = Shown(plan.visibility, plan.excerpts)
-        self._matches = Matches(self._model, plan.search, self._restrictions) if plan.search else None
+        self._matches = Matches(self._model, plan.search, self._listed_keys) if plan.search else None
 
     @property
     def estimates(self) -> bool:
@@ -150,15 +150,16 @@ class _Builder:
 
         One row more than the page has is fetched, to tell whether there are others; `last` is NULL without it.
         """
-        keys, picked = self._picked_rows()
-        numbered = select(picked, func.row_number().over().label(_ORDINAL)).subquery()
-        column_of = numbered.c.__getitem__
-        body, joined = row_json(self._schema, self._model, numbered, column_of, self._shown, self._extra(column_of))
+        rows = self._numbered_rows()
+        column_of = rows.c.__getitem__
+        body, joined = row_json(self._schema, self._model, rows, column_of, self._shown, self._extra(column_of))
         size: ColumnElement[int] = bindparam("size")
-        ordinal = numbered.c[_ORDINAL]
+        ordinal = rows.c[_ORDINAL]
         order = ordinal.desc() if self._plan.page and self._plan.page.backward else ordinal
         items = func.string_agg(cast(body, Text), aggregate_order_by(literal_column("','"), order))
-        sort_keys: ColumnElement[Any] = array([numbered.c[_SORT_KEY.format(number)] for number in range(len(keys))])
+        sort_keys: ColumnElement[Any] = array(
+            [rows.c[_SORT_KEY.format(number)] for number in range(len(self._plan.sort))]
+        )
         return select(
             func.concat("[", items.filter(ordinal <= size), "]").label("items"),
             func.count().label("fetched"),
@@ -171,7 +172,11 @@ class _Builder:
 
     def all_rows(self, form: ExportForm) -> Select[Any]:
         """Every row in its order."""
-        query, order = self._rows() if self._matches is None else self._found_rows(self._matches)
+        if self._matches is None:
+            query, order = self._rows(*self._columns(self._needed))
+        else:
+            found, order = self._found_rows(self._matches)
+            query = self._of_keys(found)
         rows = query.add_columns(*_labelled(order, _SORT_KEY)).subquery()
         what: list[ColumnElement[Any]]
         if form == "json":
@@ -187,12 +192,9 @@ class _Builder:
         """`what` of all rows that meet the conditions."""
         if self._matches is None:
             return select(what).select_from(self._model).where(*self._restrictions())
-        ways = self._matches.ways()
-        # Whether likeness counts is not known before the query runs.
-        considered = ways[:1] if self.estimates else ways
-        one: Any = literal_column("1").label("one")
-        rows = [select(one).select_from(self._model).where(*self._restrictions(), way.condition) for way in considered]
-        return select(what).select_from(union_all(*rows).subquery())
+        if self.estimates:
+            return select(what).select_from(self._model).where(*self._restrictions(), self._matches.expected())
+        return select(what).select_from(self._matches.found())
 
     def _total(self, fetched: ColumnElement[int], size: ColumnElement[int]) -> ColumnElement[Any]:
         """How many rows there are on all pages; not counted where this page shows it."""
@@ -229,10 +231,25 @@ class _Builder:
         """What holds for every row of the list, whatever is searched for."""
         return [*self._scope(), *self._conditions()]
 
-    def _picked_rows(self) -> tuple[list[_SortKey], Any]:
-        """The sort keys, and the page's rows and one more with these keys as text."""
-        query, keys = self._rows() if self._matches is None else self._found_rows(self._matches)
-        query = query.add_columns(*_labelled(keys, _SORT_KEY, Text()))
+    def _numbered_rows(self) -> Subquery:
+        """The page's rows and one more, each with its number and its sort keys as text."""
+        picked = self._picked_rows()
+        sort_keys = [_SORT_KEY.format(number) for number in range(len(self._plan.sort))]
+        others = [column for column in picked.c if column.key not in sort_keys]
+        texts = [cast(picked.c[name], Text).label(name) for name in sort_keys]
+        numbered = select(*others, *texts, func.row_number().over().label(_ORDINAL)).subquery()
+        if self._matches is None:
+            return numbered
+        return self._of_keys(numbered, *(column for column in numbered.c if column.key != KEY)).subquery()
+
+    def _picked_rows(self) -> Subquery:
+        """The page's rows and one more with their sort keys, in their order; of what is found only the keys."""
+        if self._matches is None:
+            query, keys = self._rows(*self._columns(self._needed))
+        else:
+            found, keys = self._found_rows(self._matches)
+            query = select(found.c[KEY], found.c[BY_WORDS])
+        query = query.add_columns(*_labelled(keys, _SORT_KEY))
         page = self._plan.page
         if page is not None and page.position is not None and page.position.keys:
             query = query.where(_behind(keys, page.position))
@@ -240,30 +257,42 @@ class _Builder:
         query = query.order_by(*(_ordered(key, backward=backward) for key in keys)).limit(bindparam("size") + 1)
         if page is not None and page.offset is not None:
             query = query.offset(bindparam("skip"))
-        return keys, query.subquery()
+        return query.subquery()
 
-    def _rows(self, rank: ColumnElement[Any] | None = None) -> tuple[Select[Any], list[_SortKey]]:
-        """The rows of the list on all pages, in no order, and what they are sorted by."""
-        query = select(*self._columns(self._needed)).select_from(self._model).where(*self._restrictions())
+    def _rows(self, *columns: ColumnElement[Any]) -> tuple[Select[Any], list[_SortKey]]:
+        """`columns` of the rows of the list on all pages, in no order, and what they are sorted by, but for a rank."""
+        query = select(*columns).select_from(self._model).where(*self._restrictions())
         keys: list[_SortKey] = []
         for number, sort in enumerate(self._plan.sort):
             if sort.path == RANK:
-                key = _SortKey(rank, sort.descending, nullable=False)  # type: ignore[arg-type]  # where it is searched
+                key = _SortKey(null(), sort.descending, nullable=False)
             else:
                 query, key = self._sort_key(query, sort, f"s{number}")
             keys.append(key)
         return query, keys
 
-    def _found_rows(self, matches: Matches) -> tuple[Select[Any], list[_SortKey]]:
-        """The same of the rows that are found."""
-        ways = []
-        for way in matches.ways():
-            rows, keys = self._rows(way.rank)
-            by_words: Any = literal_column(str(way.by_words)).label(BY_WORDS)
-            ways.append(rows.where(way.condition).add_columns(by_words, *_labelled(keys, _FOUND_KEY)))
-        found = union_all(*ways).subquery()
-        keys = [replace(key, expression=found.c[_FOUND_KEY.format(number)]) for number, key in enumerate(keys)]
-        return select(*(found.c[name] for name in (*sorted(self._needed), BY_WORDS))), keys
+    def _listed_keys(self) -> Select[Any]:
+        """The primary key of each row of the list, and its sort keys but for the rank."""
+        query, keys = self._rows(mapper_of(self._model).primary_key[0].label(KEY))
+        labelled = _labelled(keys, _FOUND_KEY)
+        ranks = [sort.path == RANK for sort in self._plan.sort]
+        return query.add_columns(*(column for column, is_rank in zip(labelled, ranks, strict=True) if not is_rank))
+
+    def _found_rows(self, matches: Matches) -> tuple[Subquery, list[_SortKey]]:
+        """The keys of the rows that are found, and what they are sorted by."""
+        found = matches.found()
+        _, keys = self._rows()
+        names = [
+            RANK_COLUMN if sort.path == RANK else _FOUND_KEY.format(number)
+            for number, sort in enumerate(self._plan.sort)
+        ]
+        return found, [replace(key, expression=found.c[name]) for key, name in zip(keys, names, strict=True)]
+
+    def _of_keys(self, found: Subquery, *others: ColumnElement[Any]) -> Select[Any]:
+        """The rows whose primary keys are `found`, with `others` of its columns."""
+        key = mapper_of(self._model).primary_key[0]
+        columns = (*self._columns(self._needed), *others)
+        return select(*columns).select_from(found).join(self._model, key == found.c[KEY])
 
     @cached_property
     def _needed(self) -> set[str]:
@@ -298,10 +327,9 @@ class _Builder:
         return query, _SortKey(getattr(entity, last), sort.descending, nullable)
 
 
-def _labelled(keys: list[_SortKey], label: str, type_: TypeEngine[Any] | None = None) -> list[ColumnElement[Any]]:
-    """The keys as columns; with `type_`, cast to it."""
-    expressions = [cast(key.expression, type_) if type_ else key.expression for key in keys]
-    return [expression.label(label.format(number)) for number, expression in enumerate(expressions)]
+def _labelled(keys: list[_SortKey], label: str) -> list[ColumnElement[Any]]:
+    """The keys as columns."""
+    return [key.expression.label(label.format(number)) for number, key in enumerate(keys)]
 
 
 def _ordered(key: _SortKey, *, backward: bool) -> ColumnElement[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -93,16 +94,31 @@ def searching(kind: Literal["words", "exact", "similar"]) -> QueryPlan:
     return QueryPlan(search=TextSearch(kind, "4711"), sort=(Sort(RANK, True), Sort(("id",), True)), page=Page(5))
 
 
-def test_words_are_looked_up(looked_up):
-    assert set(looked_up(searching("exact"))) == {"(search_vector @@ '''4711'''::tsquery)"}
+def matched(conditions: list[str]) -> list[str]:
+    """What is looked up to find rows; not the keys by which the page's rows are then fetched."""
+    return [condition for condition in conditions if not condition.startswith("(id = ")]
+
+
+def test_words_are_looked_up_once(looked_up):
+    [found] = matched(looked_up(searching("exact")))
+    assert found.startswith("(search_vector @@ ")
 
 
 def test_what_is_alike_is_looked_up_besides(looked_up):
-    assert set(looked_up(searching("words"))) == {
-        "(search_vector @@ '''4711'''::tsquery)",
-        "((name)::text %> '4711'::text)",
-    }
+    words, alike = sorted(matched(looked_up(searching("words"))), reverse=True)
+    assert words.startswith("(search_vector @@ ")
+    assert alike == "((name)::text %> '4711'::text)"
+
+
+def test_a_total_counts_the_words_that_were_looked_up_already(looked_up):
+    found = matched(looked_up(replace(searching("exact"), count="exact")))
+    assert len(found) == 1
 
 
 def test_what_is_similar_is_looked_up(looked_up):
-    assert looked_up(searching("similar")) == ["((name)::text % '4711'::text)"]
+    assert matched(looked_up(searching("similar"))) == ["((name)::text % '4711'::text)"]
+
+
+@pytest.mark.parametrize("kind", ["exact", "words", "similar"])
+def test_of_what_is_found_only_the_rows_of_the_page_are_fetched(looked_up, kind):
+    assert len(looked_up(searching(kind))) == len(matched(looked_up(searching(kind)))) + 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -36,6 +39,7 @@ _REFUSALS = {
 _ADAPTED = (
     (util, "write_error"),
     (util, "write_nonblock"),
+    (util, "http_date"),
     (wsgi.Response, "default_headers"),
     (HeaderPolicy, "_expected_100_continue"),
 )
@@ -72,8 +76,18 @@ def write_problem(sock: Any, status: int, reason: str, detail: str) -> None:
     util.write_nonblock(sock, head.encode("ascii") + body)
 
 
+def _date() -> str:
+    return _date_of(int(time.time()))
+
+
+@lru_cache(1)
+def _date_of(second: int) -> str:
+    """The `Date` of all answers of a second."""
+    return formatdate(second, usegmt=True)
+
+
 def adapt_gunicorn() -> None:
-    """Have gunicorn's own errors written by `write_problem`, and its name by nobody.
+    """Have gunicorn's own errors written by `write_problem`, its name by nobody, and the date not with every answer.
 
     Raises:
         ImportError: when this gunicorn has not what is adapted.
@@ -88,3 +102,4 @@ def adapt_gunicorn() -> None:
 
     wsgi.Response.default_headers = without_name
     util.write_error = write_problem
+    util.http_date = _date

@@ -73,6 +73,7 @@ class PatientSocket(socket.socket):
         """When the request has to be answered, by `time.monotonic()`."""
         self.has_answered = False
         """Whether anything of the answer has been sent, or kept to be sent."""
+        self._head: bytes | None = None
         self._waited, self._moved = 0.0, 0
 
     def begin_request(self) -> None:
@@ -80,9 +81,34 @@ class PatientSocket(socket.socket):
         self._waited, self._moved = 0.0, 0
         self.has_answered = False
 
+    def begin_answer(self) -> None:
+        """Hold what is sent first back: gunicorn writes an answer's head by itself, and it can go with the body."""
+        self._head = b""
+
+    def end_answer(self) -> None:
+        """Send what is held back, as no more follows."""
+        if self._head:
+            self.sendall(b"")
+
+    def drop_answer(self) -> None:
+        """Forget what is held back."""
+        self._head = None
+
+    def settimeout(self, value: float | None, /) -> None:
+        """How long `recv` and `send` wait; to set it again is a system call that is saved."""
+        if value != self.gettimeout():
+            super().settimeout(value)
+
     def setblocking(self, flag: bool, /) -> None:  # noqa: FBT001 - the signature of the standard library
-        """Blocking means for as long as the patience lasts."""
-        self.settimeout(self.patience.silence if flag else 0.0)
+        """Do nothing: the kernel never blocks, `recv` and `sendall` wait in a thread, and `take` never does."""
+
+    def take(self, size: int) -> bytes:
+        """Receive what has arrived; nothing at its end.
+
+        Raises:
+            BlockingIOError: when nothing has.
+        """
+        return os.read(self.fileno(), size)
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         """Receive what there is.
@@ -104,6 +130,11 @@ class PatientSocket(socket.socket):
         Raises:
             ConnectionResetError: when the client does not take it, or too slowly.
         """
+        if self._head == b"":
+            self._head = bytes(data)
+            return
+        if self._head:
+            data, self._head = self._head + data, None
         self.has_answered = True
         rest = memoryview(data)
         if self.flush():
@@ -117,6 +148,11 @@ class PatientSocket(socket.socket):
             self.emptied()
             self._push(kept, flags)
         self._push(rest, flags)
+
+    def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        """Send a file, behind what is held back."""
+        self.end_answer()
+        return super().sendfile(file, offset, count)
 
     def _push(self, rest: memoryview, flags: int) -> None:
         """Send all of it, as fast as the client takes it."""
@@ -157,7 +193,7 @@ class PatientSocket(socket.socket):
         super().close()
 
     def _sent(self, data: memoryview) -> int:
-        """Bytes that could be sent without waiting; `send()` would wait for as long as `setblocking` has set."""
+        """Bytes that could be sent without waiting, which `send()` would do."""
         try:
             return os.write(self.fileno(), data)
         except BlockingIOError:
@@ -181,6 +217,7 @@ class PatientListener:
         plain, address = self._listener.accept()
         sock = PatientSocket(fileno=plain.detach())
         sock.patience, sock.budget = self._patience, self._budget
+        sock.settimeout(self._patience.silence)
         return sock, address
 
     def getsockname(self) -> Any:

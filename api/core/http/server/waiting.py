@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import partial
+from selectors import EVENT_READ
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterator
     from selectors import BaseSelector
 
     from api.core.http.server.arrival import Inbox
+    from api.core.http.server.sockets import PatientSocket
+
+BLOCK = 65_536
+"""Bytes that are taken at once."""
 
 
 @dataclass(slots=True, eq=False)
 class Wait:
-    """A connection, until when it is waited for, and what to do then."""
+    """A connection, what to do when its socket is ready, until when it is waited for, and what to do then."""
 
     conn: Any
+    ready: Callable[[Wait, Any], None]
     deadline: float
     expire: Callable[[Wait], None]
     inbox: Inbox | None = None
@@ -38,12 +43,21 @@ class Wait:
 
 
 class WaitingRoom:
-    """All connections that are waited for."""
+    """All connections that are waited for.
+
+    One that a thread answers in between stays with the poller: taking it out and in again would cost each request two
+    system calls, and with each the interpreter's lock. What arrives meanwhile is kept.
+    """
 
     def __init__(self, poller: BaseSelector) -> None:
         """Wait with `poller`, which calls the data that a socket is registered with."""
         self._poller = poller
         self._waits: dict[int, Wait] = {}
+        self._polled: dict[int, int] = {}
+        """What the poller looks for at each socket."""
+        self._early: dict[int, bytes] = {}
+        """What has arrived while a thread was answering what came before."""
+        self._lock = Lock()
 
     def __iter__(self) -> Iterator[Wait]:
         """All of them, as they are now."""
@@ -53,16 +67,65 @@ class WaitingRoom:
         """Whether this is still waited for."""
         return self._waits.get(wait.conn.sock.fileno()) is wait
 
-    def admit(self, wait: Wait, events: int, callback: Callable[[Wait, socket.socket], None]) -> Wait:
-        """Call `callback` on `events` until `dismiss()`."""
-        self._poller.register(wait.conn.sock, events, partial(callback, wait))
-        self._waits[wait.conn.sock.fileno()] = wait
-        return wait
+    def admit(self, wait: Wait, events: int) -> None:
+        """Call `wait.ready` on `events` until `park()` or `dismiss()`."""
+        sock = wait.conn.sock
+        number = sock.fileno()
+        self._waits[number] = wait
+        polled = self._polled.get(number)
+        if polled is None:
+            self._poller.register(sock, events, self._ready)
+        elif polled != events:
+            self._poller.modify(sock, events, self._ready)
+        self._polled[number] = events
+
+    def park(self, conn: Any) -> None:
+        """Wait for this connection no longer until `resume()`, or `admit()`."""
+        self._waits.pop(conn.sock.fileno(), None)
+
+    def resume(self, wait: Wait) -> bool:
+        """From any thread: have `wait.ready` called when something arrives. False where something may have."""
+        number = wait.conn.sock.fileno()
+        with self._lock:
+            if number in self._early or self._polled.get(number) != EVENT_READ:
+                return False
+            self._waits[number] = wait
+            return True
 
     def dismiss(self, conn: Any) -> None:
         """Wait for this connection no longer."""
-        if self._waits.pop(conn.sock.fileno(), None) is not None:
+        number = conn.sock.fileno()
+        self._waits.pop(number, None)
+        self._early.pop(number, None)
+        if self._polled.pop(number, None) is not None:
             self._poller.unregister(conn.sock)
+
+    def take_early(self, conn: Any) -> bytes:
+        """What has arrived while it was parked."""
+        return self._early.pop(conn.sock.fileno(), b"")
+
+    def _ready(self, sock: PatientSocket) -> None:
+        number = sock.fileno()
+        with self._lock:
+            wait = self._waits.get(number)
+            # One that has been closed a moment ago may still be among what the poller has told.
+            if wait is None and number in self._polled:
+                self._keep(number, sock)
+        if wait is not None:
+            wait.ready(wait, sock)
+
+    def _keep(self, number: int, sock: PatientSocket) -> None:
+        """Keep what arrives early; of more, and of its end, nobody is told until it is admitted again."""
+        if number not in self._early:
+            try:
+                data = sock.take(BLOCK)
+            except OSError:
+                data = b""
+            if data:
+                self._early[number] = data
+                return
+        del self._polled[number]
+        self._poller.unregister(sock)
 
     def look(self, now: float) -> None:
         """Let those expire whose time is over."""

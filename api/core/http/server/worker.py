@@ -11,37 +11,43 @@ What arrives is looked at only to find the request's end. It is parsed by gunico
 from __future__ import annotations
 
 import errno
-import socket
 import time
+from collections import deque
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from selectors import EVENT_READ, EVENT_WRITE
-from typing import Any
+from socket import SHUT_WR
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.http.errors import UnsupportedTransferCoding  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
 from api.core.http.server.arrival import Inbox
+from api.core.http.server.crew import Crew
 from api.core.http.server.errors import write_last_words, write_refusal
 from api.core.http.server.sockets import Budget, Patience, PatientListener, PatientSocket
 from api.core.http.server.time_limit import OutOfTimeError, TimeLimit
-from api.core.http.server.waiting import Wait, WaitingRoom
+from api.core.http.server.waiting import BLOCK, Wait, WaitingRoom
+
+if TYPE_CHECKING:
+    from socket import socket
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_BLOCK = 65_536
 _LOOK_INTERVAL = 0.5
+_NOTIFY_INTERVAL = 1.0
 _LINGER = 1.0
 """Seconds that a stopping worker waits for the rest of a request whose beginning has arrived."""
 
 _OVERRIDDEN = (
     "accept",
     "enqueue_req",
-    "finish_request",
+    "handle",
     "handle_request",
     "_keepalive_after",
     "handle_error",
     "murder_pending",
+    "notify",
     "run",
 )
 _NOT_ENOUGH = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -57,23 +63,29 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not ty
         super().__init__(*args, **kwargs)
         self._budget = Budget(self.patience.buffered)
         self._time_limit = TimeLimit(self.patience.answer)
-        self._looked = 0.0
+        self._looked = self._notified = 0.0
+        self._answered: deque[tuple[Any, bool]] = deque()
+        self._is_called = False
 
     def init_process(self) -> None:
         """Start, with nobody waiting."""
         for name in _OVERRIDDEN:
             if not hasattr(ThreadWorker, name):
                 raise RuntimeError(f"This version of gunicorn's ThreadWorker has no {name}; see {__name__}")
+        # gunicorn looks for some dozens of its settings in each request; as plain attributes they are found at once.
+        self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
+        self._is_ssl = self.cfg.is_ssl
         super().init_process()
 
     def run(self) -> None:
         """Serve until the worker is to stop, and then until all has been answered."""
         self._waiting = WaitingRoom(self.poller)
+        self._crew = Crew(self.cfg.threads, self._answer)
         super().run()
 
     # -- what gunicorn calls --------------------------------------------------------------------------------------
 
-    def accept(self, listener: socket.socket) -> None:
+    def accept(self, listener: socket) -> None:
         """Take a new connection; where there are too many, in the place of one that waits."""
         try:
             super().accept(PatientListener(listener, self.patience, self._budget))
@@ -86,24 +98,17 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not ty
 
     def enqueue_req(self, conn: Any) -> None:
         """Wait for the first request of `conn`."""
-        if self.cfg.is_ssl:
+        if self._is_ssl:
             super().enqueue_req(conn)
         else:
             self._expect(conn, self.patience.head)
 
-    def finish_request(self, conn: Any, fs: Any) -> None:
-        """Go on with `conn`, whose request a thread has answered."""
-        if self.cfg.is_ssl or conn.is_http2:
-            super().finish_request(conn, fs)
-            return
-        self._budget.give_back(conn.kept)
-        try:
-            keep = not fs.cancelled() and bool(fs.result())
-        except Exception:
-            self.log.exception("Error handling a connection")
-            self._close(conn)
-            return
-        self._see_off(conn, keep=keep)
+    def notify(self) -> None:
+        """Tell the master that this worker is alive; gunicorn's loop calls it each round."""
+        now = time.monotonic()
+        if now - self._notified >= _NOTIFY_INTERVAL:
+            self._notified = now
+            super().notify()
 
     def handle_request(self, req: Any, conn: Any) -> bool:
         """Answer `req`, in a thread, within the time that a request may take; whether the connection can be kept."""
@@ -114,21 +119,37 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not ty
             # It has been told to go on.
             req._expected_100_continue = False  # noqa: SLF001 - gunicorn has no other name for it
         try:
-            self._time_limit.begin(conn.sock)
-            try:
-                return bool(super().handle_request(req, conn))
-            finally:
-                self._time_limit.end()
+            return self._answered_in_time(req, conn)
         except OutOfTimeError:
             if not conn.sock.has_answered:
                 write_last_words(conn.sock, HTTPStatus.SERVICE_UNAVAILABLE, "The request took too long.")
             return False
 
+    def _answered_in_time(self, req: Any, conn: Any) -> bool:
+        """Have `req` answered; what has been written is there or held back.
+
+        Raises:
+            OutOfTimeError: when it takes too long.
+        """
+        self._time_limit.begin(conn.sock)
+        try:
+            conn.sock.begin_answer()
+            keep = bool(super().handle_request(req, conn))
+            conn.sock.end_answer()
+        finally:
+            conn.sock.drop_answer()
+            self._time_limit.end()
+        return keep
+
     def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:  # noqa: FBT001 - gunicorn's signature
         """Whether the connection can be used again; not where its thread would have to wait for the rest of a body."""
-        if getattr(conn, "streams", False) and keepalive:
-            body = conn.parser.mesg.body.reader
-            keepalive = getattr(body, "length", None) == 0 or getattr(body, "parser", body) is None
+        if not keepalive:
+            return False
+        body = conn.parser.mesg.body.reader
+        if getattr(body, "length", None) == 0:
+            return True
+        if getattr(conn, "streams", False):
+            keepalive = getattr(body, "parser", body) is None
         return bool(super()._keepalive_after(conn, keepalive))
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
@@ -164,20 +185,22 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not ty
 
     def _expect(self, conn: Any, seconds: float, leftover: bytes = b"") -> None:
         """Wait that long for the beginning of a request; `leftover` has arrived behind the one before it."""
-        conn.sock.setblocking(False)
-        inbox = Inbox(self.patience.body_bytes, self.cfg.limit_request_line)
-        wait = Wait(conn, time.monotonic() + seconds, self._give_up, inbox)
-        self._waiting.admit(wait, EVENT_READ, self._receive)
+        wait = self._wait_for_request(conn, seconds)
+        self._waiting.admit(wait, EVENT_READ)
         if leftover:
-            self._take(wait, inbox, leftover)
+            self._take(wait, wait.inbox, leftover)  # type: ignore[arg-type]
         if wait in self._waiting:
             self._receive(wait, conn.sock)
 
-    def _receive(self, wait: Wait, sock: socket.socket) -> None:
+    def _wait_for_request(self, conn: Any, seconds: float) -> Wait:
+        inbox = Inbox(self.patience.body_bytes, self.cfg.limit_request_line)
+        return Wait(conn, self._receive, time.monotonic() + seconds, self._give_up, inbox)
+
+    def _receive(self, wait: Wait, sock: PatientSocket) -> None:
         """Take what has arrived, and go on when it is all there."""
         inbox: Inbox = wait.inbox  # type: ignore[assignment]
         try:
-            data = socket.socket.recv(sock, _BLOCK)
+            data = sock.take(BLOCK)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -215,19 +238,61 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not ty
     def _tell_to_go_on(self, conn: Any, inbox: Inbox) -> None:
         if inbox.expects:
             with suppress(OSError):
-                conn.sock.send(_CONTINUE)
+                conn.sock.sendall(_CONTINUE)
 
     def _hand_over(self, wait: Wait, inbox: Inbox) -> None:
         """Let a thread answer the request."""
         conn = wait.conn
-        self._waiting.dismiss(conn)
+        if inbox.streams:
+            self._waiting.dismiss(conn)
+        else:
+            self._waiting.park(conn)
         conn.kept = len(inbox.content)
         conn.init()
         conn.sock.begin_request()
         conn.data_ready = True
         conn.streams = inbox.streams
         conn.parser.unreader.unread(bytes(inbox.content))
-        super().enqueue_req(conn)
+        self._crew.hand_over(conn)
+
+    def _answer(self, conn: Any) -> None:
+        """Answer the request on `conn`, in a thread, and wait for the next one or leave that to the loop."""
+        keep = False
+        try:
+            keep = bool(self.handle(conn))
+        except Exception:
+            self.log.exception("Error handling a connection")
+        self._budget.give_back(conn.kept)
+        if keep and not conn.sock.outbox and self._goes_on(conn):
+            return
+        self._answered.append((conn, keep))
+        if not self._is_called:
+            self._is_called = True
+            self.method_queue.defer(self._see_answered_off)
+
+    def _goes_on(self, conn: Any) -> bool:
+        """Wait for the next request, or let it be answered where it is there; False where more is to be done."""
+        if not self.alive or conn.parser.unreader.buf.getvalue():
+            return False
+        wait = self._wait_for_request(conn, self.cfg.keepalive)
+        if self._waiting.resume(wait):
+            return True
+        early = self._waiting.take_early(conn)
+        inbox: Inbox = wait.inbox  # type: ignore[assignment]
+        if early and self._budget.take(len(early)):
+            if inbox.add(early) and not inbox.refusal and not inbox.streams:
+                self._hand_over(wait, inbox)
+                return True
+            self._budget.give_back(len(early))
+        conn.parser.unreader.unread(early)
+        return False
+
+    def _see_answered_off(self) -> None:
+        """Go on with what threads have answered."""
+        self._is_called = False
+        while self._answered:
+            conn, keep = self._answered.popleft()
+            self._see_off(conn, keep=keep)
 
     def _give_up(self, wait: Wait) -> None:
         """Close a connection on which nothing has arrived, or not all of a request."""
@@ -250,9 +315,8 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not ty
     def _see_off(self, conn: Any, *, keep: bool) -> None:
         """Send the rest of the answer, then wait for the next request or close."""
         if conn.sock.outbox:
-            conn.sock.setblocking(False)
-            wait = Wait(conn, time.monotonic() + self.patience.silence, self._abandon)
-            self._waiting.admit(wait, EVENT_WRITE, partial(self._send, keep))
+            wait = Wait(conn, partial(self._send, keep), time.monotonic() + self.patience.silence, self._abandon)
+            self._waiting.admit(wait, EVENT_WRITE)
         elif not keep:
             self._part(conn)
         else:
@@ -274,19 +338,18 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not ty
     def _part(self, conn: Any) -> None:
         """Say that there is no more, and close when the client has done so, too (RFC 9112, 9.6)."""
         try:
-            conn.sock.shutdown(socket.SHUT_WR)
+            conn.sock.shutdown(SHUT_WR)
         except OSError:
             self._close(conn)
             return
-        conn.sock.setblocking(False)
-        wait = Wait(conn, time.monotonic() + _LINGER, self._abandon)
-        self._waiting.admit(wait, EVENT_READ, self._drain)
+        wait = Wait(conn, self._drain, time.monotonic() + _LINGER, self._abandon)
+        self._waiting.admit(wait, EVENT_READ)
         self._drain(wait, conn.sock)
 
-    def _drain(self, wait: Wait, sock: socket.socket) -> None:
+    def _drain(self, wait: Wait, sock: PatientSocket) -> None:
         """Throw away what still arrives."""
         try:
-            data = socket.socket.recv(sock, _BLOCK)
+            data = sock.take(BLOCK)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:

@@ -50,6 +50,9 @@ class Grant:
     epoch: int
     roles: frozenset[str]
 
+    def __hash__(self) -> int:
+        return hash(self.session_id)
+
 
 def parse_keys(value: str) -> dict[str, str]:
     """`id:secret,id2:secret2` as keys by id, in this order.

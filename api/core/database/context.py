@@ -137,6 +137,11 @@ def is_credential_unchecked() -> bool:
     return not _CHECKED.get()
 
 
+def current_request_id() -> str | None:
+    """The id of the request that is being answered; None outside of one."""
+    return _CURRENT.get().request_id
+
+
 def end_request() -> None:
     """Attribute what follows to nobody."""
     _CURRENT.set(_SERVICE)
@@ -158,6 +163,7 @@ class AttributedConnection(WatchedConnection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.prepared = Known()
+        self.literals: dict[tuple[str, tuple[Any, ...]], bytes] = {}
         self.autocommit = True
         with self.cursor(cursor_factory=WatchedCursor) as cursor:
             cursor.execute(_RIGHTS, [ALL_ROWS])
@@ -324,8 +330,16 @@ class AttributedCursor(WatchedCursor):
             _CHECKED.set(True)
             parts.append(f"SELECT {acting.credential.check}")
             values += acting.credential.values
-        news: bytes = self.mogrify("; ".join(parts), values)
-        return news
+        return self._literal("; ".join(parts), tuple(values))
+
+    def _literal(self, text: str, values: tuple[Any, ...]) -> bytes:
+        """`text` with `values` in it. Most of what is told is told again and again."""
+        known = self.connection.literals if self.connection.autocommit else {}
+        if (text, values) not in known:
+            if len(known) >= _TEXTS:
+                known.clear()
+            known[text, values] = self.mogrify(text, values)
+        return known[text, values]
 
     def _rows(self, acting: Acting, tables: frozenset[str]) -> tuple[list[str], list[Any]]:
         """What tells which rows of these tables may be touched.

@@ -230,15 +230,18 @@ class Database(SQLAlchemy):
         self._dispose(close=True)
 
     def _engine_for(self, bind: str | None) -> Engine:
-        if bind not in self.engines:
-            names = ", ".join(sorted(filter(None, self.engines))) or "none"
+        engines = self.engines
+        if bind not in engines:
+            names = ", ".join(sorted(filter(None, engines))) or "none"
             message = f"There is no database {bind!r}; named ones: {names}. DATABASE_URL_{str(bind).upper()} makes one."
             raise LookupError(message)
-        return self.engines[bind]
+        return engines[bind]
 
     def _teardown_session(self, exc: BaseException | None) -> None:
         # Flask-SQLAlchemy calls it when an application context ends.
-        super()._teardown_session(exc)
+        # Most requests read, and have no session.
+        if self.session.registry.registry:
+            super()._teardown_session(exc)
         for session in [*self._named_sessions.values()]:
             session.remove()
 

@@ -106,7 +106,7 @@ class ReadConnection:
                 cursor.read(text, parameters)
             if cursor.description is None:
                 return Result((), [])
-            return Result(tuple(column.name for column in cursor.description), cursor.fetchall())
+            return Result(tuple([column.name for column in cursor.description]), cursor.fetchall())
 
 
 class Result:

@@ -8,6 +8,7 @@ as it likes.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import socket
@@ -15,7 +16,8 @@ import threading
 import time
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from weakref import WeakSet
 
 from psycopg2 import Error, OperationalError
 from psycopg2.extensions import connection as DriverConnection  # noqa: N812 - a class, whatever its name
@@ -42,6 +44,18 @@ PATIENCE: ContextVar[Patience] = ContextVar("patience", default=ENDLESS)
 FRESH = 1.0
 """Seconds after an answer for which a connection counts as alive."""
 _CHECK_INTERVAL = 0.5
+_log = logging.getLogger(__name__)
+
+
+class Sampled(Protocol):
+    """Something whose state is looked at every now and then."""
+
+    def sample(self) -> None:
+        """Look at it."""
+
+
+SAMPLED: WeakSet[Sampled] = WeakSet()
+"""Looked at every half second, in each process that has asked the database for anything in a request."""
 
 
 class _Watchdog:
@@ -88,6 +102,11 @@ class _Watchdog:
                 for deadline, number in [*self._deadlines.values()]:
                     if deadline < now:
                         _shut_down(number)
+            for each in [*SAMPLED]:
+                try:
+                    each.sample()
+                except Exception:  # noqa: BLE001 - the sockets have to be watched all the same
+                    _log.exception("A sample could not be taken")
 
 
 def _shut_down(number: int) -> None:

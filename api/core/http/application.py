@@ -2,35 +2,83 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import flask
 from click import Context
 from flask import Flask
-from flask.sessions import SessionInterface
+from flask.globals import request_ctx
+from flask.sessions import NullSession, SessionInterface
+from werkzeug.routing import MapAdapter
+from werkzeug.wsgi import get_host
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
-    from flask import Request, Response
+    from flask import Request
     from flask.sessions import SessionMixin
     from flask.testing import FlaskCliRunner
+    from flask.typing import ResponseReturnValue
+
+    Hook = Callable[..., Any]
+
+_NAMES_KEPT = 256
+_BODILESS = frozenset({204, 205, 304})
+_COMPLETED = frozenset({"Location", "Content-Location"})
+"""Headers that werkzeug puts into another form."""
+
+
+class Response(flask.Response):
+    """An answer; one whose body is there as a whole is sent as it is, without being looked at once more."""
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Send it."""
+        body = self.response
+        headers = self.headers.to_wsgi_list()
+        names = {name for name, _ in headers}
+        if (
+            not isinstance(body, list)
+            or "Content-Length" not in names
+            or self._on_close
+            or self._status_code in _BODILESS
+            or environ["REQUEST_METHOD"] == "HEAD"
+            or not names.isdisjoint(_COMPLETED)
+        ):
+            return super().__call__(environ, start_response)
+        start_response(self._status, headers)
+        return [*self.iter_encoded()]
 
 
 class _NoSessions(SessionInterface):
     """Whoever uses `flask.session` is told that there is none: who calls is told by tokens."""
 
-    def open_session(self, app: Flask, request: Request) -> None:
+    _none = NullSession()
+
+    def open_session(self, app: Flask, request: Request) -> NullSession:
         """Nothing is read from cookies."""
         del app, request
+        return self._none
 
-    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+    def save_session(self, app: Flask, session: SessionMixin, response: flask.Response) -> None:
         """Nothing is written to cookies."""
 
 
 class Application(Flask):
-    """No cookies are signed, and no view is looked at in each request for being a coroutine."""
+    """No cookies are signed, no view is a coroutine, and routes do not depend on the name of the host.
+
+    What runs before and after a view is put together once for each endpoint: nothing is added to it later.
+    """
 
     session_interface = _NoSessions()
+    response_class = Response
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._before: dict[str | None, tuple[Hook, ...]] = {}
+        self._after: dict[str | None, tuple[Hook, ...]] = {}
+        self._host = lru_cache(_NAMES_KEPT)(self._host_of)
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Views are functions."""
@@ -40,3 +88,70 @@ class Application(Flask):
         """Load the commands before the runner redirects the output, for Alembic keeps the one that it finds."""
         self.cli.list_commands(Context(self.cli))
         return super().test_cli_runner(**options)
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Routes by path alone.
+
+        Raises:
+            SecurityError: for a `Host` that is no name.
+        """
+        if request is None:
+            return super().create_url_adapter(None)
+        environ = request.environ
+        scheme = environ["wsgi.url_scheme"]
+        header = environ.get("HTTP_HOST")
+        request.host, name = (
+            self._host(scheme, header) if header is not None else self._named(get_host(environ), scheme)
+        )
+        return MapAdapter(
+            self.url_map,
+            name,
+            request.root_path,
+            "",
+            scheme,
+            request.path,
+            request.method,
+            request.query_string.decode(errors="replace"),
+        )
+
+    def preprocess_request(self) -> ResponseReturnValue | None:
+        """Run what comes before the view; the first that returns an answer has the say."""
+        if self.url_value_preprocessors:
+            return super().preprocess_request()
+        asked = request_ctx.request
+        hooks = self._before.get(asked.endpoint)
+        if hooks is None:
+            names = (None, *reversed(asked.blueprints))
+            hooks = self._before[asked.endpoint] = tuple(
+                hook for name in names for hook in self.before_request_funcs.get(name, ())
+            )
+        for hook in hooks:
+            answer: ResponseReturnValue | None = hook()
+            if answer is not None:
+                return answer
+        return None
+
+    def process_response(self, response: flask.Response) -> flask.Response:
+        """Run what comes after the view."""
+        context = request_ctx._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - as Flask itself does
+        if context._after_request_functions:  # noqa: SLF001 - as above
+            return super().process_response(response)
+        asked = context.request
+        hooks = self._after.get(asked.endpoint)
+        if hooks is None:
+            hooks = self._after[asked.endpoint] = _outwards(self.after_request_funcs, asked)
+        for hook in hooks:
+            response = hook(response)
+        return response
+
+    def _host_of(self, scheme: str, header: str) -> tuple[str, str]:
+        return self._named(get_host({"wsgi.url_scheme": scheme, "HTTP_HOST": header}), scheme)
+
+    def _named(self, host: str, scheme: str) -> tuple[str, str]:
+        """The host as it was asked for, and in its form for URLs."""
+        return host, self.url_map.bind(host, None, "", scheme).server_name
+
+
+def _outwards(registered: Mapping[str | None, Sequence[Hook]], asked: Request) -> tuple[Hook, ...]:
+    """The hooks of the blueprints, then those of the application; the last registered comes first."""
+    return tuple(hook for name in (*asked.blueprints, None) for hook in reversed(registered.get(name, ())))

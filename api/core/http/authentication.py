@@ -61,10 +61,12 @@ def init_app(app: Flask, *authenticators: Authenticator) -> None:
         # Until it is known who they are; the database has been told already that they have no rows.
         set_caller(ANONYMOUS)
         set_visibility(policies.visibility_of(ANONYMOUS))
-        identity = next(filter(None, (find(request) for find in known)), None)
-        if identity is not None:
-            begin(identity.caller, identity.credential)
-            return
+        sent = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - each look-up costs
+        for find in known:
+            identity = find(sent)
+            if identity is not None:
+                begin(identity.caller, identity.credential)
+                return
         begin(ANONYMOUS)
         if "Authorization" in request.headers:
             raise UnauthorizedError("Nothing here takes credentials of this kind; send Authorization: Bearer <token>.")

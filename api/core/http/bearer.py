@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from flask import current_app
@@ -14,13 +15,14 @@ from api.core.http.authentication import Identity
 if TYPE_CHECKING:
     from flask import Request
 
-    from api.core.access.tokens import TokenCodec
+    from api.core.access.tokens import Grant, TokenCodec
     from api.core.http.authentication import Authenticator
 
 TOKENS = "access_tokens"
 SESSION = "api.session"
 """Key of a request's environ: the id of the session whose access token it bears."""
 _SCHEME = "bearer"
+_KEPT = 1024
 
 
 def bearer_of(request: Request) -> str | None:
@@ -29,7 +31,7 @@ def bearer_of(request: Request) -> str | None:
     Raises:
         UnauthorizedError: where nothing does.
     """
-    header = request.headers.get("Authorization")
+    header: str | None = request.environ.get("HTTP_AUTHORIZATION")
     if header is None:
         return None
     scheme, _, value = header.strip().partition(" ")
@@ -52,6 +54,10 @@ def token_authenticator(check: str) -> Authenticator:
         codec: TokenCodec = current_app.extensions[TOKENS]
         grant = codec.read(token)
         request.environ[SESSION] = grant.session_id
+        return identity_of(grant)
+
+    @lru_cache(_KEPT)
+    def identity_of(grant: Grant) -> Identity:
         caller = Caller(f"user:{grant.user_id}", grant.user_id, grant.roles)
         return Identity(caller, Credential(check, (str(grant.session_id), grant.epoch)))
 

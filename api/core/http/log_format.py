@@ -12,6 +12,7 @@ import orjson
 import structlog
 from structlog.stdlib import ProcessorFormatter
 
+from api.core.database.context import current_request_id
 from api.core.http.redaction import Redaction, hide_fields
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def configure_logging(settings: Settings) -> None:
     """Send structlog and standard `logging` to stderr: JSON lines or text, as the settings say. May be called again."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_request_id,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -133,6 +135,14 @@ def _as_json(_logger: Any, _name: str, event: EventDict) -> str:
     except TypeError:
         # Lone surrogates, integers above 64 bits, keys that are no strings: slower, but never a lost line.
         return json.dumps({str(key): value for key, value in event.items()}, default=str)
+
+
+def _add_request_id(_logger: Any, _name: str, event: EventDict) -> EventDict:
+    """What is logged within a request bears its id."""
+    request_id = current_request_id()
+    if request_id is not None:
+        event.setdefault("request_id", request_id)
+    return event
 
 
 def _request_as_sentence(_logger: Any, _name: str, event: EventDict) -> EventDict:

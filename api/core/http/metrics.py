@@ -10,17 +10,18 @@ from __future__ import annotations
 import hmac
 import os
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import prometheus_client
 from flask import Response, request
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
-from sqlalchemy import QueuePool, event
+from sqlalchemy import QueuePool
 
 from api.core.access.caller import Caller
 from api.core.access.predicates import anyone
+from api.core.database.watchdog import SAMPLED
 from api.core.http.authentication import Identity
 from api.core.http.permissions import requires
 from api.core.http.rate_limits import costs
@@ -76,10 +77,6 @@ def init_app(app: Flask, db: Database, permission: Predicate = anyone) -> None:
     with app.app_context():
         pools = PoolMetrics(registry, list(db.engines.values()))
 
-    def observe(exchange: Exchange) -> None:
-        requests.observe(exchange)
-        pools.sample()
-
     def metrics() -> Response:
         pools.sample()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
@@ -87,8 +84,22 @@ def init_app(app: Flask, db: Database, permission: Predicate = anyone) -> None:
         response.cache_control.no_store = True
         return response
 
-    on_finished(app, observe)
+    on_finished(app, requests.observe)
     app.add_url_rule(PATH, view_func=costs(0)(requires(permission)(metrics)))
+
+
+_process = os.getpid()
+
+
+def _remember_process() -> None:
+    global _process  # noqa: PLW0603 - one for each process
+    _process = os.getpid()
+
+
+os.register_at_fork(after_in_child=_remember_process)
+if values.ValueClass._multiprocess:  # noqa: SLF001 - as below
+    # By default each change of each figure asks the system which process this is.
+    values.ValueClass = values.MultiProcessValue(lambda: _process)
 
 
 def _is_multiprocess() -> bool:
@@ -147,10 +158,7 @@ class RequestMetrics:
 
 
 class PoolMetrics:
-    """Pool use, sampled whenever a connection is taken and whenever a request is over.
-
-    So a worker whose requests all wait for the database shows its full pool, and an idle one shows none in use.
-    """
+    """Pool use, sampled every half second: in each request, it would cost as much as the rest of the figures."""
 
     def __init__(self, registry: CollectorRegistry, engines: Iterable[Engine]) -> None:
         connections = Gauge(
@@ -171,11 +179,7 @@ class PoolMetrics:
         self._lock = Lock()
         self._writer = 0
         self._written: tuple[int, ...] = ()
-        for engine in self._engines:
-            event.listen(engine, "checkout", self._on_checkout)
-
-    def _on_checkout(self, *_: Any) -> None:
-        self.sample()
+        SAMPLED.add(self)
 
     def sample(self) -> None:
         """Write what the pools look like now."""

@@ -70,17 +70,26 @@ class Redaction:
         lowered = line.lower()
         if "password" in lowered:
             line = _PASSWORD_BY_NAME.sub(_masked, line)
-        if any(sign in lowered for sign in _SIGNS_OF_A_NAME):
+        if _has_any(lowered, _SIGNS_OF_A_NAME):
             line = _TOKEN_BY_NAME.sub(_masked, line)
-        if any(sign in lowered for sign in _SIGNS_OF_A_FORM):
+        if _has_any(lowered, _SIGNS_OF_A_FORM):
             line = _BY_FORM.sub(MASK, line)
         return line
 
 
+def _has_any(line: str, signs: tuple[str, ...]) -> bool:
+    # A loop, for this runs with every line: any() takes twice as long.
+    for sign in signs:  # noqa: SIM110
+        if sign in line:
+            return True
+    return False
+
+
 def hide_fields(_logger: object, _name: str, event: EventDict) -> EventDict:
     """Mask the fields that are secrets by their name, and what PostgreSQL quotes in a traceback. For structlog."""
-    for key in SECRET_FIELDS & event.keys():
-        event[key] = MASK
+    if not SECRET_FIELDS.isdisjoint(event):
+        for key in SECRET_FIELDS & event.keys():
+            event[key] = MASK
     traceback = event.get("exception")
     if isinstance(traceback, str):
         for pattern, replacement in _ROW_VALUES:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from time import perf_counter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import structlog
 from flask import request
 
 from api.core.database.context import begin_request, end_request
-from api.core.database.model import new_uuid
+from api.core.database.model import new_uuid_text
 from api.core.database.statements import StatementCounter
 from api.core.errors import UnavailableError
 from api.core.http.log_format import REQUEST_LOGGER, configure_logging
@@ -101,7 +101,6 @@ class RequestLog:
         counter = StatementCounter()
         counter.start()
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
         begin_request(exchange.request_id)
         streamed = False
 
@@ -135,7 +134,6 @@ class RequestLog:
         # The environment and the traceback's frames refer to the exchange and it to them: spare the garbage collector.
         del exchange.environ[_EXCHANGE]
         exchange.error = None
-        structlog.contextvars.clear_contextvars()
         end_request()
 
     def _log(self, exchange: Exchange) -> None:
@@ -227,11 +225,6 @@ def on_finished(app: Flask, observer: Callable[[Exchange], None]) -> None:
     log.observers.append(observer)
 
 
-def current_request_id() -> str | None:
-    """The id of the request that is being answered; None outside of one."""
-    return cast("str | None", structlog.contextvars.get_contextvars().get("request_id"))
-
-
 def count_retry() -> None:
     """Note that the view of the current request is run again."""
     exchange: Exchange = request.environ[_EXCHANGE]
@@ -245,7 +238,7 @@ def _remember(error: BaseException | None) -> None:
 
 def _request_id(given: str) -> str:
     """The caller's id when it is well-formed, else a fresh one."""
-    return given if _REQUEST_ID.fullmatch(given) else str(new_uuid())
+    return given if _REQUEST_ID.fullmatch(given) else new_uuid_text()
 
 
 def _is_streamed(exchange: Exchange, headers: list[tuple[str, str]]) -> bool:

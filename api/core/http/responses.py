@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import orjson
-from flask import Response, request
+from flask import request
 
 from api.core.http import conditional
+from api.core.http.application import Response
 from api.core.http.body import JSON_TYPE
 
 if TYPE_CHECKING:

@@ -48,13 +48,30 @@ class ShapeCache(Generic[P]):
     """
 
     def __init__(self, build: Callable[[P], Statement], size: int) -> None:
-        self._lock = Lock()
-        self._cached: Callable[[_ByShape], Statement] = lru_cache(size)(lambda key: build(cast("P", key.plan)))
+        self._build = build
+        self._lock, self._counting = Lock(), Lock()
+        self._waiting = 0
+        self._latest: dict[_ByShape, Statement] = {}
+        self._cached: Callable[[_ByShape], Statement] = lru_cache(size)(self._built)
 
     def statement(self, plan: P) -> Statement:
         """The statement for `plan`'s shape."""
-        with self._lock:
-            return self._cached(_ByShape(plan))
+        return self._cached(_ByShape(plan))
+
+    def _built(self, key: _ByShape) -> Statement:
+        with self._counting:
+            self._waiting += 1
+        try:
+            with self._lock:
+                # Another thread may have built it while this one waited.
+                if key not in self._latest:
+                    self._latest[key] = self._build(cast("P", key.plan))
+                return self._latest[key]
+        finally:
+            with self._counting:
+                self._waiting -= 1
+                if not self._waiting:
+                    self._latest.clear()
 
 
 def compiled(query: Select[Any]) -> str:

@@ -15,6 +15,7 @@ import structlog
 from flask import Flask, Response, request, stream_with_context
 from sqlalchemy import create_engine, text
 
+from api.core.database import context
 from api.core.errors import NotFoundError, UnavailableError
 from api.core.http import error_handlers, request_log
 
@@ -73,7 +74,7 @@ def add_views(app, engine):
     def talks():
         structlog.get_logger("talker").info("from structlog")
         logging.getLogger("talker").info("from the standard library")
-        return request_log.current_request_id()
+        return context.current_request_id()
 
     @app.get("/crashes")
     @app.get("/livez", endpoint="livez_crashes")
@@ -189,7 +190,7 @@ def test_what_is_logged_behind_a_request_bears_no_id(client, lines):
     lines()
     structlog.get_logger("talker").info("later")
     assert "request_id" not in lines()[0]
-    assert request_log.current_request_id() is None
+    assert context.current_request_id() is None
 
 
 def test_requests_at_the_same_time_keep_their_ids_and_statements_apart(make_app, engine, lines):

@@ -9,6 +9,7 @@ import gc
 import os
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -46,6 +47,7 @@ from api.core.http.server.sockets import Patience  # noqa: E402
 from api.core.http.server.worker import BufferingWorker  # noqa: E402
 
 _FILES_PER_THREAD = 32
+_ENDINGS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 
 
 def _allow_files(number: int) -> None:
@@ -126,6 +128,19 @@ def when_ready(server: object) -> None:  # noqa: ARG001 - what gunicorn calls it
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+def pre_fork(server: object, worker: object) -> None:  # noqa: ARG001 - what gunicorn calls it with
+    """Keep back what ends a worker until it heeds signals; lost in between, the worker would be waited for in vain."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
+
+
+def post_worker_init(worker: object) -> None:  # noqa: ARG001 - what gunicorn calls it with
+    """Let through what has been kept back."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDINGS)
+
+
+os.register_at_fork(after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDINGS))
 
 
 def on_reload(server: Any) -> None:

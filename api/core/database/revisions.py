@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,14 +35,15 @@ def revisions_in(directory: Path) -> Revisions:
     for path in sorted(directory.glob("versions/*.py")):
         if path.name == "__init__.py":
             continue
-        said = _said_in(path)
+        said = _said_in(path, path.stat().st_mtime_ns)
         known.add(said["revision"])
         before = said["down_revision"]
         followed |= {*before} if isinstance(before, tuple | list) else {before}
     return Revisions(frozenset(known), frozenset(known - followed))
 
 
-def _said_in(path: Path) -> dict[str, Any]:
+@lru_cache(maxsize=1_000)
+def _said_in(path: Path, _changed: int) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for node in ast.parse(path.read_bytes(), str(path)).body:
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:

@@ -133,14 +133,19 @@ class ResourceBlueprint(DescribingBlueprint):
     def register(self, app: Any, options: dict[str, Any]) -> None:
         """Check the declaration against model and schema, then register the routes."""
         self._check_policy()
-        self.collection = Collection(self.name, self.model, self.schema, **self._collection_options)
-        self.reader = Reader(self.collection)
-        if self.is_importable:
-            self.importable = Importable(self.model, self.schema, self._imports)
+        if not hasattr(self, "reader"):
+            self._read_declaration()
         allowed = self.collection.allow_list(app.extensions[LIMITS], deletable="see_deleted" in self.policy.permissions)
         app.extensions[POLICIES].add(self.model, self.policy, self.collection.related_models)
         app.extensions.setdefault(ALLOW_LISTS, {})[self.name] = allowed
         super().register(app, options)
+
+    def _read_declaration(self) -> None:
+        """Make what is the same for every application of the process."""
+        self.collection = Collection(self.name, self.model, self.schema, **self._collection_options)
+        if self.is_importable:
+            self.importable = Importable(self.model, self.schema, self._imports)
+        self.reader = Reader(self.collection)
 
     def _check_policy(self) -> None:
         """Find out at the start what would not hold.

@@ -83,7 +83,7 @@ migrate-current: $(VENV)/.runtime ## tell at which migration the database is
 ##@ Test
 
 test: $(VENV)/.dev ## run the tests: args="-k orders", PG_BIN=/usr/lib/postgresql/15/bin
-	@TEST_PG_BIN="$(PG_BIN)" $(RUN) pytest -n $(WORKERS) --dist loadfile $(args)
+	@PYTHONDONTWRITEBYTECODE= TEST_PG_BIN="$(PG_BIN)" $(RUN) pytest -n $(WORKERS) --dist loadfile $(args)
 
 test-docker: $(VENV)/.dev ## run the tests of the Docker images and the compose file; needs Docker
 	@$(RUN) pytest tests/docker $(args)

@@ -53,8 +53,14 @@ def operations():
                 yield pytest.param(method, path, GenerationMode.NEGATIVE, id=f"{method} {path} wrong")
 
 
+@pytest.fixture(scope="module")
+def read(app):
+    """The document, read once: what may be sent is worked out from it, and from the source, as a whole."""
+    return schemathesis.openapi.from_wsgi("/openapi.json", app)
+
+
 @pytest.fixture
-def document(database):
+def document(database, read):
     """The document of an application whose tables hold a few rows, and whose callers take turns."""
     profile = ProfileFactory()
     product = ProductFactory(tags=[TagFactory()])
@@ -69,7 +75,7 @@ def document(database):
     # In the place of that which knows the callers of tests; tokens and keys are looked at as ever.
     authenticators = database.extensions[AUTHENTICATORS]
     of_tests, authenticators[0] = authenticators[0], take_turns
-    yield schemathesis.openapi.from_wsgi("/openapi.json", database)
+    yield read
     authenticators[0] = of_tests
 
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from textwrap import dedent
 from tokenize import COMMENT, generate_tokens
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,8 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [path for path in (PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))) if path.is_file()]
-NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "instance", ".env.local", "__pycache__", ".*_cache", ".hypothesis")
+# What Python has made of the files goes along: the copy would be compiled anew.
+NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "instance", ".env.local", ".*_cache", ".hypothesis")
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 
 
@@ -236,16 +238,15 @@ def test_the_database_guide_shows_what_happens(database, tmp_path, title):
 
 
 @pytest.mark.parametrize("title", ISOLATED)
-def test_the_database_guide_shows_models_that_work(project, scratch_url, title):
+def test_the_database_guide_shows_models_that_work(migrated_url, title):
     """In a process of its own: the models of the examples must not stay among the application's."""
-    python(project, scratch_url, "-c", f"from {__name__} import *; in_its_own_process({title!r})")
+    python(PROJECT, migrated_url, "-c", f"from {__name__} import *; in_its_own_process({title!r})")
 
 
 def in_its_own_process(title: str) -> None:
     app = create_app()
-    with app.app_context():
-        app.test_cli_runner().invoke(args=["db", "upgrade"])
-        run_section(app, title, Path.cwd())
+    with app.app_context(), TemporaryDirectory() as directory:
+        run_section(app, title, Path(directory))
 
 
 # -- migrations -------------------------------------------------------------------------------------------------------
@@ -257,16 +258,38 @@ def project(tmp_path: Path) -> Path:
     return Path(shutil.copytree(PROJECT, tmp_path / "project", ignore=NOT_COPIED))
 
 
+@contextmanager
+def new_database(url: str, name: str, copy_of: str = "template0") -> Iterator[str]:
+    """The URL of a database of this name on the server at `url`, during the block."""
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute(f"CREATE DATABASE {name} TEMPLATE {copy_of}")
+        try:
+            yield f"{url.rpartition('/')[0]}/{name}"
+        finally:
+            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
 def scratch_url(server) -> Iterator[str]:
     """An empty database of this test alone."""
-    with closing(psycopg2.connect(server.url)) as connection, connection.cursor() as cursor:
-        connection.autocommit = True
-        cursor.execute("CREATE DATABASE scratch")
-        try:
-            yield server.url.rpartition("/")[0] + "/scratch"
-        finally:
-            cursor.execute("DROP DATABASE scratch WITH (FORCE)")
+    with new_database(server.url, "scratch") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def migrated(server) -> Iterator[str]:
+    """The name of a database that has all migrations and nothing else."""
+    with new_database(server.url, "migrated") as url:
+        python(PROJECT, url, "-c", RUN_FLASK, standard_input="flask db upgrade")
+        yield "migrated"
+
+
+@pytest.fixture
+def migrated_url(server, migrated) -> Iterator[str]:
+    """A database of this test alone that has all migrations."""
+    with new_database(server.url, "scratch", copy_of=migrated) as url:
+        yield url
 
 
 def run_flask_commands(app: Flask, commands: str) -> str:
@@ -314,10 +337,9 @@ def write_migration(project: Path, revision: str, code: str) -> None:
     path.write_text(f"{header}down_revision = {head_of(project)!r}\n{code}", encoding="utf-8")
 
 
-def test_the_worked_migrations_fit_their_models_and_go_both_ways(project, scratch_url):
-    python(project, scratch_url, "-c", RUN_FLASK, standard_input="flask db upgrade")
+def test_the_worked_migrations_fit_their_models_and_go_both_ways(project, migrated_url):
     before = head_of(project)
-    with closing(psycopg2.connect(scratch_url)) as connection, connection, connection.cursor() as cursor:
+    with closing(psycopg2.connect(migrated_url)) as connection, connection, connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO users (username, email) VALUES ('john', 'j@example.com'), ('jane', 'd@example.com')"
         )
@@ -331,8 +353,8 @@ def test_the_worked_migrations_fit_their_models_and_go_both_ways(project, scratc
             apply_diff(project, block.code)
         write_migration(project, f"example{number}", example.code("python"))
     there_and_back = f"flask db upgrade\nflask db check\nflask db downgrade {before}\nflask db upgrade\n"
-    python(project, scratch_url, "-c", RUN_FLASK, standard_input=there_and_back)
-    with closing(psycopg2.connect(scratch_url)) as connection, connection.cursor() as cursor:
+    python(project, migrated_url, "-c", RUN_FLASK, standard_input=there_and_back)
+    with closing(psycopg2.connect(migrated_url)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT username, display_name FROM users ORDER BY id")
         assert cursor.fetchall() == [("john", "john"), ("jane", "Jane Doe")]
 
@@ -513,14 +535,13 @@ def test_a_wrong_setting_is_told_as_described(monkeypatch, tmp_path, variable, v
     assert matches(message, str(caught.value))
 
 
-def test_the_first_resource_works_as_described(project, scratch_url):
+def test_the_first_resource_works_as_described(project, migrated_url):
     guide = read("GETTING_STARTED.md").section(2, "Add a Resource")
     for block in guide.blocks("python"):
         path = project / re.fullmatch(r"`(.+)`:", block.before)[1]
         path.parent.mkdir(exist_ok=True)
         path.write_text(block.code, encoding="utf-8")
-    python(project, scratch_url, "-c", RUN_FLASK, standard_input="flask db upgrade")
-    python(project, scratch_url, "-c", f"from {__name__} import *; use_the_first_resource()")
+    python(project, migrated_url, "-c", f"from {__name__} import *; use_the_first_resource()")
     for tool in ("ruff check", "ruff format --check"):
         python(project, "", "-m", *tool.split(), "api/resources/suppliers", "tests/resources/test_suppliers.py")
     python(project, "", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/resources/test_suppliers.py")

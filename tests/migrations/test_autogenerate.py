@@ -92,7 +92,8 @@ class Copy:
         self.directory = directory
         self.url = url
         for name in ("api", "migrations"):
-            shutil.copytree(PROJECT / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+            # With what Python has made of them.
+            shutil.copytree(PROJECT / name, directory / name)
         self.versions = {*(directory / "migrations" / "versions").glob("*.py")}
 
     def run(self, program: str) -> str:
@@ -120,8 +121,8 @@ class Copy:
 
 
 @pytest.fixture
-def project(tmp_path, new_database):
-    return Copy(tmp_path, new_database())
+def project(tmp_path, new_database, template):
+    return Copy(tmp_path, new_database(copy_of=template))
 
 
 def test_a_new_model_becomes_a_table_with_its_rules_indexes_and_trigger(project):

@@ -26,9 +26,9 @@ BY_NAME = {
 }
 
 
-@pytest.fixture
-def document(client):
-    return client.get("/openapi.json").json
+@pytest.fixture(scope="module")
+def document(app):
+    return app.test_client().get("/openapi.json").json
 
 
 def operations(document):
@@ -176,6 +176,7 @@ def test_a_change_documents_its_precondition(document, case):
 # -- bodies
 
 
+@pytest.mark.usefixtures("database")
 def test_a_body_documents_what_it_must_and_may_hold(document, case):
     created = body_schema(document, document["paths"][case.path]["post"])
     assert {f"/{name}" for name in created["required"]} == set(case.required)

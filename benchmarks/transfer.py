@@ -1,6 +1,7 @@
 """Export and import of many products: seconds, the peak memory of the worker that serves, and the ratio to bare COPY.
 
-Bare COPY takes the same rows with keys in the place of names, and gives the columns that an export gives.
+Bare COPY takes the same rows with keys in the place of names, and gives the columns that an export gives, as they are
+or as one JSON object.
 
     .venv/bin/python -m benchmarks.transfer [1000000]
 
@@ -20,6 +21,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -35,7 +37,12 @@ PROJECT = Path(__file__).resolve().parents[1]
 PORT = 8765
 CATEGORIES = 200
 COLUMNS = "sku, name, description, price, stock_quantity, metadata, category_id"
-EXPORTED = f"id, {COLUMNS}, created_at, updated_at, deleted_at, version"
+EXPORTED = (
+    f"SELECT id, {COLUMNS}, created_at, updated_at, deleted_at, version "  # noqa: S608 - a constant
+    "FROM products WHERE deleted_at IS NULL ORDER BY id"
+)
+ROUNDS = 5
+"""Of an export and bare COPY in turns."""
 COLOURS = ("red", "green", "blue", "white")
 
 
@@ -50,7 +57,7 @@ def main() -> None:
 
 
 def measure(folder: Path, number: int, url: str, pid: int, login: bytes) -> None:
-    """Send all files both ways."""
+    """Send all files both ways, each beside what COPY takes at that moment."""
     table, objects = _files(folder, number)
     connection = psycopg2.connect(url)
     connection.autocommit = True
@@ -58,16 +65,18 @@ def measure(folder: Path, number: int, url: str, pid: int, login: bytes) -> None
     bench.categories()
     size = table.stat().st_size / 2**20
     print(f"{number:,} products, {size:.0f} MiB of CSV, {objects.stat().st_size / 2**20:.0f} MiB of NDJSON")
-    bare_in = bench.bare_copy_in(folder / "keys.csv")
-    bare_out = bench.bare_copy_out()
-    for packed in (False, True):
-        for file_format in ("csv", "ndjson"):
-            bench.export(file_format, bare_out, packed=packed)
-    bench.empty()
-    bench.load("import CSV", table, "text/csv", "", bare_in)
-    bench.load("the same again, upsert", table, "text/csv", "?upsert=sku", bare_in)
-    bench.empty()
-    bench.load("import NDJSON", objects, "application/x-ndjson", "", bare_in)
+    for title, path, content_type in (
+        ("import CSV", table, "text/csv"),
+        ("import NDJSON", objects, "application/x-ndjson"),
+    ):
+        bench.empty()
+        bare = bench.bare_copy_in(folder / "keys.csv")
+        bench.empty()
+        bench.load(title, path, content_type, "", bare)
+    bench.load("CSV of what is there, upsert", table, "text/csv", "?upsert=sku", bare)
+    for file_format in ("csv", "ndjson"):
+        for packed in (False, True):
+            bench.export(file_format, packed=packed)
 
 
 class Bench:
@@ -90,7 +99,8 @@ class Bench:
 
     def empty(self) -> None:
         """Remove all products."""
-        self.sql("TRUNCATE products CASCADE")
+        self.sql("TRUNCATE products, history, outbox_events CASCADE")
+        self.sql("VACUUM ANALYZE products")
 
     def bare_copy_in(self, path: Path) -> float:
         """COPY the same rows into the table by themselves, with keys instead of names."""
@@ -98,54 +108,65 @@ class Bench:
         with path.open("rb") as file, self.connection.cursor() as cursor:
             cursor.copy_expert(f"COPY products ({COLUMNS}) FROM STDIN WITH (FORMAT csv)", file, 65_536)
         seconds = time.monotonic() - started
-        print(f"{'bare COPY in':<32} {seconds:7.1f} s")
-        self.sql("VACUUM ANALYZE products")
+        print(f"{'bare COPY in':<32} {seconds:7.2f} s")
         return seconds
 
-    def bare_copy_out(self) -> float:
+    def bare_copy_out(self, file_format: str) -> float:
         """COPY the rows that an export shows, to nowhere."""
-        rows = f"SELECT {EXPORTED} FROM products WHERE deleted_at IS NULL ORDER BY id"  # noqa: S608 - a constant
+        rows = EXPORTED if file_format == "csv" else f"SELECT row_to_json(r) FROM ({EXPORTED}) r"  # noqa: S608
         started = time.monotonic()
         with Path(os.devnull).open("wb") as file, self.connection.cursor() as cursor:
             cursor.copy_expert(f"COPY ({rows}) TO STDOUT WITH (FORMAT csv)", file, 65_536)
-        seconds = time.monotonic() - started
-        print(f"{'bare COPY out':<32} {seconds:7.1f} s")
-        return seconds
+        return time.monotonic() - started
 
-    def export(self, file_format: str, bare: float, *, packed: bool) -> None:
-        """Fetch all products."""
-        with self._measured(f"export {file_format.upper()}{', gzip' if packed else ''}", bare):
-            client = http.client.HTTPConnection("127.0.0.1", PORT, timeout=3600)
-            headers = self.headers | ({"Accept-Encoding": "gzip"} if packed else {})
-            client.request("GET", f"/api/v1/products/export?format={file_format}", headers=headers)
-            response = client.getresponse()
-            size = 0
-            while block := response.read(65_536):
-                size += len(block)
-            assert response.status == http.client.OK, block  # noqa: S101
-            assert size > self.number  # noqa: S101
+    def export(self, file_format: str, *, packed: bool) -> None:
+        """Fetch all products, in turns with bare COPY."""
+        bare, own = [], []
+        before = self._memory_marked()
+        for _ in range(ROUNDS):
+            bare.append(self.bare_copy_out(file_format))
+            started = time.monotonic()
+            self._fetch(file_format, packed=packed)
+            own.append(time.monotonic() - started)
+        ratio = median(theirs / ours for theirs, ours in zip(bare, own, strict=True))
+        title = f"export {file_format.upper()}{', gzip' if packed else ''}"
+        print(f"{'bare COPY out, ' + file_format.upper():<32} {median(bare):7.2f} s")
+        self._tell(title, median(own), ratio, before)
+
+    def _fetch(self, file_format: str, *, packed: bool) -> None:
+        client = http.client.HTTPConnection("127.0.0.1", PORT, timeout=3600)
+        headers = self.headers | ({"Accept-Encoding": "gzip"} if packed else {})
+        client.request("GET", f"/api/v1/products/export?format={file_format}", headers=headers)
+        response = client.getresponse()
+        size = 0
+        while block := response.read(65_536):
+            size += len(block)
+        assert response.status == http.client.OK, block  # noqa: S101
+        assert size > self.number  # noqa: S101
 
     def load(self, title: str, path: Path, content_type: str, query: str, bare: float) -> None:
         """Send a file."""
-        with self._measured(title, bare), path.open("rb") as file:
+        before = self._memory_marked()
+        started = time.monotonic()
+        with path.open("rb") as file:
             client = http.client.HTTPConnection("127.0.0.1", PORT, timeout=3600, blocksize=65_536)
             headers = self.headers | {"Content-Type": content_type, "Content-Length": str(path.stat().st_size)}
             client.request("POST", f"/api/v1/products/import{query}", file, headers)
             answer = json.loads(client.getresponse().read())
-            assert answer["read"] == self.number, answer  # noqa: S101
-            assert answer["rejected"] == 0, answer  # noqa: S101
-
-    @contextmanager
-    def _measured(self, title: str, bare: float) -> Iterator[None]:
-        Path(f"/proc/{self.pid}/clear_refs").write_text("5", encoding="ascii")
-        before = _memory(self.pid, "VmRSS")
-        started = time.monotonic()
-        yield
         seconds = time.monotonic() - started
+        assert answer["read"] == self.number, answer  # noqa: S101
+        assert answer["rejected"] == 0, answer  # noqa: S101
+        self._tell(title, seconds, bare / seconds, before)
+
+    def _memory_marked(self) -> float:
+        """What the worker holds now; its peak is counted from here."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5", encoding="ascii")
+        return _memory(self.pid, "VmRSS")
+
+    def _tell(self, title: str, seconds: float, ratio: float, before: float) -> None:
         peak = _memory(self.pid, "VmHWM")
         print(
-            f"{title:<32} {seconds:7.1f} s   {bare / seconds:5.2f} of bare COPY   "
-            f"peak {peak:5.0f} MiB ({before:.0f} before)",
+            f"{title:<32} {seconds:7.2f} s   {ratio:5.2f} of bare COPY   peak {peak:5.0f} MiB ({before:.0f} before)",
             flush=True,
         )
 

@@ -125,6 +125,12 @@ def statements(scale: Scale) -> dict[str, str]:
     }
 
 
+# Without those of constraints. An index is made in a fraction of the time that it takes to keep it up.
+_INDEXES = """
+    SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index
+    WHERE indrelid IN ('products'::regclass, 'product_tags'::regclass, 'orders'::regclass, 'order_items'::regclass)
+    AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
+"""
 _COUNTED = ("categories", "tags", "users", "products", "order_items")
 
 
@@ -135,7 +141,12 @@ def fill(url: str, scale: Scale, tell: Callable[[str], None]) -> None:
     with connection.cursor() as cursor:
         # Neither foreign keys nor history: the rows are right, and have always been there.
         cursor.execute("SET session_replication_role = replica; SET synchronous_commit = off; SET work_mem = '256MB'")
-        for title, statement in statements(scale).items():
+        cursor.execute("SET maintenance_work_mem = '1GB'")
+        cursor.execute(_INDEXES)
+        indexes = cursor.fetchall()
+        for name, _ in indexes:
+            cursor.execute(f"DROP INDEX {name}")
+        for title, statement in {**statements(scale), **dict(indexes)}.items():
             begin = time.monotonic()
             cursor.execute(statement)
             tell(f"  {title}: {time.monotonic() - begin:.1f} s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import io
 import queue
 import threading
 from contextlib import closing, contextmanager, suppress
@@ -16,12 +17,14 @@ from api.core.database.watchdog import hang_up, waiting
 from api.core.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Connection
 
 CHUNK_SIZE = 65_536
-"""Bytes that are handed on at a time."""
+"""Bytes that are handed on at a time, or a little more."""
+_ROW_SIZE = 8_192
+"""Of most rows, at the most: a chunk is handed on before the row that has no place in it."""
 
 CHUNKS_AHEAD = 8
 """How many chunks the server may be ahead of whoever takes them."""
@@ -60,7 +63,6 @@ class CopyOut:
         self._silence = silence
         self._driver: Any = connection.connection.driver_connection
         self._chunks: queue.Queue[bytes | BaseException | None] = queue.Queue(CHUNKS_AHEAD)
-        self._buffer = bytearray()
         self._lock = threading.Lock()
         self._is_copying = True
         self._is_abandoned = False
@@ -132,10 +134,15 @@ class CopyOut:
             self._chunks.put(error)
 
     def _copy(self) -> None:
+        chunks = _Chunks(self._put)
+        rows = io.BufferedWriter(chunks, CHUNK_SIZE + _ROW_SIZE)
         try:
             with waiting(None), _as_sqlalchemy(self._connection, self._statement):
-                _cursor(self._connection).copy_expert(self._statement, self)
+                # The driver hands over a row at a time; Python's own code sees them by the chunk.
+                _cursor(self._connection).copy_expert(self._statement, rows)
         except BaseException:
+            # What is left in the buffer is not handed on.
+            chunks.close()
             self._stop_copying()
             self._connection.invalidate()
             raise
@@ -144,22 +151,12 @@ class CopyOut:
             self._connection.rollback()
         finally:
             self._connection.close()
-        self._hand_on()
+        with chunks:
+            rows.flush()
 
     def _stop_copying(self) -> None:
         with self._lock:
             self._is_copying = False
-
-    def write(self, data: bytes) -> None:
-        """Take a row off the driver, which calls this."""
-        self._buffer += data
-        if len(self._buffer) >= CHUNK_SIZE:
-            self._hand_on()
-
-    def _hand_on(self) -> None:
-        if self._buffer:
-            self._put(bytes(self._buffer))
-            self._buffer.clear()
 
     def _put(self, chunk: bytes | None) -> None:
         if self._is_abandoned:
@@ -173,6 +170,22 @@ class CopyOut:
         with suppress(queue.Empty):
             while True:
                 self._chunks.get_nowait()
+
+
+class _Chunks(io.RawIOBase):
+    """A file whose content is handed on as it is written."""
+
+    def __init__(self, hand_on: Callable[[bytes], None]) -> None:
+        self._hand_on = hand_on
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, data: Any, /) -> int:
+        """Hand a chunk on."""
+        self._hand_on(bytes(data))
+        return len(data)
 
 
 def _cursor(connection: Connection) -> Any:

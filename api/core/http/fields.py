@@ -124,7 +124,7 @@ class Timestamp(fields.DateTime):
 @sql_form.register(Timestamp)
 def _timestamp_sql(field: Timestamp, column: ColumnElement[Any]) -> ColumnElement[Any]:
     del field
-    return func.to_char(func.timezone("UTC", column), _TIMESTAMP_SQL)
+    return func.to_char(func.timezone("UTC", column), _TIMESTAMP_SQL, type_=Text())
 
 
 class JSONObject(fields.Raw):

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any
 from marshmallow import fields
 from sqlalchemy import (
     JSON,
+    Cast,
+    Integer,
     Label,
+    Numeric,
+    String,
     Text,
     UnaryExpression,
+    Uuid,
     bindparam,
     case,
     cast,
@@ -157,6 +162,8 @@ class Shown:
 
 
 _Key = tuple[int, list["_Key"]]
+_WRITTEN_AS_TEXT = (String, Integer, Numeric, Uuid, JSON)
+"""Not booleans, for one: COPY writes `t` where a cast gives `true`."""
 _EMPTY: ColumnElement[Any] = literal_column("'{}'::jsonb", JSONB)
 
 
@@ -212,8 +219,15 @@ def row_texts(
         if is_embed(field) and not field.many:  # type: ignore[attr-defined]
             texts += _taken_apart(field, cell.element, cell.name, wrap)
         else:
-            texts.append(wrap(field, cast(cell.element, Text)).label(cell.name))
+            texts.append(wrap(field, _text_of(cell.element)).label(cell.name))
     return texts, joined
+
+
+def _text_of(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """`value` as COPY has to write it: most types are what their cast to text is, and the cast takes time."""
+    if isinstance(value, Cast) and isinstance(value.clause.type, _WRITTEN_AS_TEXT) and type(value.type) is Text:
+        return value.clause
+    return value if isinstance(value.type, _WRITTEN_AS_TEXT) else cast(value, Text)
 
 
 def _taken_apart(

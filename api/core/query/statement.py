@@ -85,6 +85,7 @@ def _formula_escaped(field: Field[Any], text: ColumnElement[Any]) -> ColumnEleme
     """With an apostrophe in front of what a spreadsheet would take for a formula (OWASP, CSV injection)."""
     if not isinstance(field, String):
         return text
+    text = cast(text, Text)
     return case((text.regexp_match(r"^[=+\-@\t\r]"), func.concat("'", text)), else_=text)
 
 

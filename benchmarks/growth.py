@@ -1,4 +1,4 @@
-"""How the cost of a read grows with its table: `python -m benchmarks.growth [--docs docs] [--sizes 1000,...]`.
+"""How the cost of a read grows with its table: `python -m benchmarks.growth [--docs docs] [--keep DIRECTORY]`.
 
 For each size a database is filled with so many products and so many orders, and the application is asked in process.
 Prints milliseconds by read and size, and draws them. 10,000,000 rows want 20 GB of disk and half an hour.
@@ -41,15 +41,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default=SIZES)
     parser.add_argument("--docs", type=Path, help="a directory for the plot")
+    parser.add_argument("--keep", type=Path, help="a directory that keeps the filled databases for the next run")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(measured(options.one)))
+        with tempfile.TemporaryDirectory() as name:
+            print(json.dumps(measured(options.one, (options.keep or Path(name)).resolve() / str(options.one))))
         return
     sizes = [int(size) for size in options.sizes.split(",")]
     found: dict[str, dict[int, float]] = {}
     for size in sizes:
         command = [sys.executable, "-m", "benchmarks.growth", "--one", str(size)]
+        command += ["--keep", str(options.keep)] if options.keep else []
         result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         for title, milliseconds in json.loads(result.stdout.splitlines()[-1]).items():
             found.setdefault(title, {})[size] = milliseconds
@@ -66,17 +69,15 @@ def table(found: Mapping[str, Mapping[int, float]], sizes: list[int]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] + ["---:"] * len(sizes), *body])
 
 
-def measured(size: int) -> dict[str, float]:
-    """The median of milliseconds of each read, on tables of this size."""
-    with tempfile.TemporaryDirectory() as name:
-        kept = Path(name) / "bench"
-        with database(kept, Scale(size, max(size // BUYERS, BUYERS), size), _quiet, keep=True) as url:
-            login = make_manager(url, kept)
-            os.environ |= shipped(url)
-            app = create_app(Settings.from_env())
-            with Path(os.devnull).open("w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
-                client = Client(app, login)
-                return {title: _milliseconds(client, paths) for title, paths in _reads(client, url, size).items()}
+def measured(size: int, kept: Path) -> dict[str, float]:
+    """The median of milliseconds of each read, on tables of this size; their database is in `kept`, or will be."""
+    with database(kept, Scale(size, max(size // BUYERS, BUYERS), size), _quiet, keep=True) as url:
+        login = make_manager(url, kept)
+        os.environ |= shipped(url)
+        app = create_app(Settings.from_env())
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
+            client = Client(app, login)
+            return {title: _milliseconds(client, paths) for title, paths in _reads(client, url, size).items()}
 
 
 def _quiet(_line: str) -> None:

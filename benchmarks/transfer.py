@@ -1,7 +1,7 @@
 """Export and import of many products: seconds, the peak memory of the worker that serves, and the ratio to bare COPY.
 
-Bare COPY takes the same rows with keys in the place of names, and gives the columns that an export gives, as they are
-or as one JSON object.
+Bare COPY takes the same rows with keys in the place of names, and gives the columns that an export gives: as they are
+stored, and in the form that an export gives them; for NDJSON as one JSON object.
 
     .venv/bin/python -m benchmarks.transfer [1000000]
 
@@ -37,10 +37,13 @@ PROJECT = Path(__file__).resolve().parents[1]
 PORT = 8765
 CATEGORIES = 200
 COLUMNS = "sku, name, description, price, stock_quantity, metadata, category_id"
-EXPORTED = (
-    f"SELECT id, {COLUMNS}, created_at, updated_at, deleted_at, version "  # noqa: S608 - a constant
-    "FROM products WHERE deleted_at IS NULL ORDER BY id"
-)
+_STORED = ("created_at", "updated_at", "deleted_at")
+_SHOWN = [f"""to_char({n} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS {n}""" for n in _STORED]
+_LIVE = "version FROM products WHERE deleted_at IS NULL ORDER BY id"
+EXPORTED = {
+    "as stored": f"SELECT id, {COLUMNS}, {', '.join(_STORED)}, {_LIVE}",
+    "as exported": f"SELECT id, {COLUMNS.replace('price', 'price::text')}, {', '.join(_SHOWN)}, {_LIVE}",
+}
 ROUNDS = 5
 """Of an export and bare COPY in turns."""
 COLOURS = ("red", "green", "blue", "white")
@@ -111,27 +114,29 @@ class Bench:
         print(f"{'bare COPY in':<32} {seconds:7.2f} s")
         return seconds
 
-    def bare_copy_out(self, file_format: str) -> float:
+    def bare_copy_out(self, file_format: str, rows: str) -> float:
         """COPY the rows that an export shows, to nowhere."""
-        rows = EXPORTED if file_format == "csv" else f"SELECT row_to_json(r) FROM ({EXPORTED}) r"  # noqa: S608
+        query = rows if file_format == "csv" else f"SELECT row_to_json(r) FROM ({rows}) r"  # noqa: S608 - constants
         started = time.monotonic()
         with Path(os.devnull).open("wb") as file, self.connection.cursor() as cursor:
-            cursor.copy_expert(f"COPY ({rows}) TO STDOUT WITH (FORMAT csv)", file, 65_536)
+            cursor.copy_expert(f"COPY ({query}) TO STDOUT WITH (FORMAT csv)", file, 65_536)
         return time.monotonic() - started
 
     def export(self, file_format: str, *, packed: bool) -> None:
         """Fetch all products, in turns with bare COPY."""
-        bare, own = [], []
+        own: list[float] = []
+        bare: dict[str, list[float]] = {title: [] for title in EXPORTED}
         before = self._memory_marked()
         for _ in range(ROUNDS):
-            bare.append(self.bare_copy_out(file_format))
+            for form, rows in EXPORTED.items():
+                bare[form].append(self.bare_copy_out(file_format, rows))
             started = time.monotonic()
             self._fetch(file_format, packed=packed)
             own.append(time.monotonic() - started)
-        ratio = median(theirs / ours for theirs, ours in zip(bare, own, strict=True))
-        title = f"export {file_format.upper()}{', gzip' if packed else ''}"
-        print(f"{'bare COPY out, ' + file_format.upper():<32} {median(bare):7.2f} s")
-        self._tell(title, median(own), ratio, before)
+        for form, times in bare.items():
+            ratio = median(theirs / ours for theirs, ours in zip(times, own, strict=True))
+            print(f"{f'bare COPY out, {file_format.upper()} {form}':<32} {median(times):7.2f} s   {ratio:5.2f} of it:")
+        self._tell(f"export {file_format.upper()}{', gzip' if packed else ''}", median(own), before)
 
     def _fetch(self, file_format: str, *, packed: bool) -> None:
         client = http.client.HTTPConnection("127.0.0.1", PORT, timeout=3600)
@@ -156,19 +161,16 @@ class Bench:
         seconds = time.monotonic() - started
         assert answer["read"] == self.number, answer  # noqa: S101
         assert answer["rejected"] == 0, answer  # noqa: S101
-        self._tell(title, seconds, bare / seconds, before)
+        self._tell(title, seconds, before, f"   {bare / seconds:5.2f} of bare COPY")
 
     def _memory_marked(self) -> float:
         """What the worker holds now; its peak is counted from here."""
         Path(f"/proc/{self.pid}/clear_refs").write_text("5", encoding="ascii")
         return _memory(self.pid, "VmRSS")
 
-    def _tell(self, title: str, seconds: float, ratio: float, before: float) -> None:
+    def _tell(self, title: str, seconds: float, before: float, ratio: str = "") -> None:
         peak = _memory(self.pid, "VmHWM")
-        print(
-            f"{title:<32} {seconds:7.2f} s   {ratio:5.2f} of bare COPY   peak {peak:5.0f} MiB ({before:.0f} before)",
-            flush=True,
-        )
+        print(f"{title:<32} {seconds:7.2f} s   peak {peak:5.0f} MiB ({before:.0f} before){ratio}", flush=True)
 
 
 def _token(login: bytes) -> str:

@@ -19,10 +19,19 @@ from api.core.database.copying import CHUNK_SIZE, CHUNKS_AHEAD, CopyOut
 from api.core.errors import UnavailableError
 from api.extensions import db
 from tests.callers import ADMIN, served_as
-from tests.factories import CategoryFactory, OrderFactory, OrderItemFactory, ProductFactory, ProfileFactory, TagFactory
+from tests.factories import (
+    CategoryFactory,
+    OrderFactory,
+    OrderItemFactory,
+    ProductFactory,
+    ProfileFactory,
+    TagFactory,
+    UserFactory,
+)
 
 PRODUCTS = "/api/v1/products"
-MANY = "SELECT repeat('x', 1000) FROM generate_series(1, 1000000)"
+# Sent from the first row on: in FROM, the series would be made as a whole first.
+MANY = "SELECT repeat('x', 1000) || generate_series(1, 1000000)"
 
 
 def table(response):
@@ -159,6 +168,13 @@ def test_it_is_not_packed_for_others(client, accepted):
     assert "Content-Encoding" not in response.headers
 
 
+def test_a_boolean_in_a_table_is_written_as_in_json(client):
+    UserFactory(username="ada", is_active=True)
+    UserFactory(username="bob", is_active=False)
+    content = client.get("/api/v1/users/export?fields=username,is_active&sort=username&username__in=ada,bob").text
+    assert content.splitlines() == ["username,is_active", "ada,true", "bob,false"]
+
+
 def test_the_file_has_a_name(client):
     response = client.get(f"{PRODUCTS}/export?format=ndjson")
     assert response.headers["Content-Disposition"] == 'attachment; filename="products.ndjson"'
@@ -218,6 +234,23 @@ def test_a_connection_is_given_back_when_all_is_read():
     with CopyOut(db.engine.connect(), "COPY (SELECT 1) TO STDOUT", silence=5) as copy:
         assert b"".join(copy) == b"1\n"
         assert in_use() == before
+
+
+@pytest.mark.usefixtures("database")
+def test_rows_are_handed_on_without_python_seeing_each():
+    calls = 0
+
+    def count(_frame, event, _argument):
+        nonlocal calls
+        calls += event == "call"
+
+    threading.setprofile(count)
+    try:
+        with CopyOut(db.engine.connect(), "COPY (SELECT generate_series(1, 100000)) TO STDOUT", silence=5) as copy:
+            assert b"".join(copy).count(b"\n") == 100_000
+    finally:
+        threading.setprofile(None)
+    assert 0 < calls < 1_000
 
 
 @pytest.mark.usefixtures("database")

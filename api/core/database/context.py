@@ -21,9 +21,8 @@ from psycopg2.extensions import STATUS_READY
 from psycopg2.extensions import cursor as DriverCursor  # noqa: N812 - a class, whatever its name
 from psycopg2.sql import Composable
 
-from api.core.database.prepared import MISTAKEN, UNDO_PREPARATION, Known, Prepared, prepared, written_out
+from api.core.database.prepared import MISTAKEN, Known, prepared, written_out
 from api.core.database.watchdog import PING, WatchedConnection, WatchedCursor
-from api.core.errors import TransactionConflictError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,6 +163,8 @@ class AttributedConnection(WatchedConnection):
         super().__init__(*args, **kwargs)
         self.prepared = Known()
         self.literals: dict[tuple[str, tuple[Any, ...]], bytes] = {}
+        self.waiting: list[bytes] = []
+        """Statements that go in front of the next one."""
         self.autocommit = True
         with self.cursor(cursor_factory=WatchedCursor) as cursor:
             cursor.execute(_RIGHTS, [ALL_ROWS])
@@ -172,7 +173,11 @@ class AttributedConnection(WatchedConnection):
         self.autocommit = False
 
     def commit(self) -> None:
-        """Commit the transaction, and with it end its settings."""
+        """Commit the transaction with what has been waiting, and with it end its settings."""
+        if self.waiting:
+            with self.cursor(cursor_factory=WatchedCursor) as cursor:
+                cursor.execute(b";\n".join(self.waiting))
+            self.waiting.clear()
         super().commit()
         self.told = None
 
@@ -181,6 +186,7 @@ class AttributedConnection(WatchedConnection):
         if self.status != STATUS_READY or self.closed:
             super().rollback()
         self.told = None
+        self.waiting.clear()
 
 
 class UnpreparingConnection(AttributedConnection):
@@ -198,13 +204,16 @@ class AttributedCursor(WatchedCursor):
         """Run a statement, in the same round trip behind what has to be told."""
         if isinstance(query, Composable):
             query = query.as_string(self)
-        if self._is_untold(query):
-            if self.name is None:
-                query = self._behind_news(query, query, has_values=vars is not None)
-            else:
-                self._tell()
+        undoes = isinstance(query, str) and query.startswith("ROLLBACK TO")
+        if undoes:
+            # It was given within the savepoint: each statement takes along what has been waiting.
+            self.connection.waiting.clear()
+        if self.name is None:
+            query = self._behind_news(query, query, has_values=vars is not None)
+        elif self._has_news(query):
+            self._tell()
         super().execute(query, vars)
-        if isinstance(query, str) and query.startswith("ROLLBACK TO"):
+        if undoes:
             # What was told within the savepoint has been forgotten.
             self.connection.told = None
 
@@ -219,9 +228,7 @@ class AttributedCursor(WatchedCursor):
         for _ in range(attempts):
             if statement.name in known.unfit:
                 break
-            query: Any = known.message(statement)
-            if self._is_untold(text):
-                query = self._behind_news(query, text, has_values=True)
+            query = self._behind_news(known.message(statement), text, has_values=True)
             try:
                 super().execute(query, parameters)
             except psycopg2.Error as error:
@@ -233,55 +240,6 @@ class AttributedCursor(WatchedCursor):
                 return
         self.execute(text, parameters)
 
-    def run(self, text: str, parameters: dict[str, Any]) -> None:
-        """Run a statement in a transaction, planned once for this connection where its parameters have clear types.
-
-        Raises:
-            psycopg2.Error: as `execute` does.
-            TransactionConflictError: where the plan has become outdated; the transaction can be tried again.
-        """
-        if self.connection.autocommit:
-            self.read(text, parameters)
-            return
-        statement = prepared(text, ())
-        if not self._is_prepared(statement):
-            self.execute(text, parameters)
-            return
-        query: Any = statement.execute
-        if self._is_untold(query):
-            query = self._behind_news(query, query, has_values=True)
-        try:
-            super().execute(query, parameters)
-        except psycopg2.Error as error:
-            if error.pgcode not in MISTAKEN:
-                raise
-            self.connection.prepared.learn(statement, error.pgcode)
-            raise TransactionConflictError from error
-
-    def _is_prepared(self, statement: Prepared) -> bool:
-        """Whether the server has planned it, or has done so now: within a savepoint, as a mistake must not end more.
-
-        A pooler's server processes change from transaction to transaction; what they know could only be found out.
-        """
-        connection, known = self.connection, self.connection.prepared
-        if statement.name in known.unfit or not (connection.is_preparing and connection.is_direct):
-            return False
-        if statement.name in known.names:
-            return True
-        query: Any = known.preparation(statement)
-        if self._is_untold(query):
-            query = self._behind_news(query, query, has_values=False)
-        try:
-            super().execute(query)
-        except psycopg2.Error as error:
-            if error.pgcode not in MISTAKEN:
-                raise
-            super().execute(UNDO_PREPARATION)
-            known.learn(statement, error.pgcode)
-        else:
-            known.names.add(statement.name)
-        return statement.name in known.names
-
     def executemany(self, query: Any, vars_list: Any) -> None:
         """Run a statement many times."""
         if self.connection.autocommit:
@@ -289,15 +247,18 @@ class AttributedCursor(WatchedCursor):
             for values in vars_list:
                 self.execute(query, values)
             return
-        if self._is_untold(query):
+        if self._has_news(query):
             self._tell()
         super().executemany(query, vars_list)
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
         """Run a COPY statement; in autocommit, it touches no rows of tables with row security."""
-        if self.connection.autocommit or self._is_untold(sql):
+        if self.connection.autocommit or self._has_news(sql):
             self._tell()
         super().copy_expert(sql, file, size)
+
+    def _has_news(self, query: str | bytes) -> bool:
+        return bool(self.connection.waiting) or self._is_untold(query)
 
     def _is_untold(self, query: str | bytes) -> bool:
         connection = self.connection
@@ -309,7 +270,9 @@ class AttributedCursor(WatchedCursor):
         return bool(needs.tables) or (needs.check and _CURRENT.get().credential is not None)
 
     def _behind_news(self, query: str | bytes, text: str | bytes, *, has_values: bool) -> str | bytes:
-        """`query`, which may be a form of `text`, behind what has to be told for this."""
+        """`query`, which may be a form of `text`, behind what has to be told for this, and what has been waiting."""
+        if not self._has_news(text):
+            return query
         news = self._news(text)
         if isinstance(query, bytes):
             return news + b";\n" + query
@@ -317,6 +280,13 @@ class AttributedCursor(WatchedCursor):
         return f"{text.replace('%', '%%') if has_values else text};\n{query}"
 
     def _news(self, query: str | bytes = "") -> bytes:
+        """What goes in front of a query."""
+        told = [self._telling(query)] if self._is_untold(query) else []
+        parts = [*told, *self.connection.waiting]
+        self.connection.waiting.clear()
+        return b";\n".join(parts)
+
+    def _telling(self, query: str | bytes) -> bytes:
         """The statements that tell the transaction; in autocommit, all that this query has to be told."""
         acting = _CURRENT.get()
         if self.connection.autocommit:
@@ -358,7 +328,8 @@ class AttributedCursor(WatchedCursor):
 
     def _tell(self) -> None:
         with self.connection.cursor(cursor_factory=DriverCursor) as cursor:
-            cursor.execute(self._news())
+            # In autocommit it is for what follows, which may touch any row.
+            cursor.execute(self._news() or self._telling(""))
 
 
 def _of(acting: Acting) -> list[Any]:

@@ -8,7 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from api.core import json_text
-from api.core.database.context import AttributedConnection, AttributedCursor, UnpreparingConnection
+from api.core.database.context import AttributedConnection, UnpreparingConnection
+from api.core.database.preparing import PreparingCursor
 from api.core.database.watchdog import Patience
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         "json_deserializer": json_text.stored,
         "connect_args": {
             "connection_factory": AttributedConnection if settings.prepared_statements else UnpreparingConnection,
-            "cursor_factory": AttributedCursor,
+            "cursor_factory": PreparingCursor,
             "connect_timeout": settings.connect_timeout,
             "application_name": settings.application_name,
             "options": _session_defaults(settings),

@@ -29,6 +29,10 @@ _UNDECIDED = frozenset({"42P08", "42P18", "42804", "42883", "42725", "42601"})
 """SQLSTATE of what cannot be prepared: no query, or one whose parameters have no clear types without their values."""
 MISTAKEN = frozenset({UNKNOWN, EXISTS, CHANGED}) | _UNDECIDED
 
+SYNTAX = "42601"
+"""Of the whole message, of which nothing has been done."""
+_PREPARABLE = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|MERGE|WITH|VALUES)\b", re.IGNORECASE)
+"""PostgreSQL documentation, PREPARE."""
 _SAVEPOINT = "preparing"
 UNDO_PREPARATION = f"ROLLBACK TO {_SAVEPOINT}; RELEASE {_SAVEPOINT}"
 """What brings a transaction back in which `Known.preparation` has failed."""
@@ -53,6 +57,11 @@ def _template(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         names.append(found[1])
         end = found.end()
     return tuple(piece.replace("%%", "%") for piece in (*pieces, text[end:])), tuple(names)
+
+
+def is_preparable(text: str) -> bool:
+    """Whether it is a query by its first word."""
+    return _PREPARABLE.match(text) is not None
 
 
 @lru_cache(_TEXTS)
@@ -99,11 +108,12 @@ def written_out(parameters: dict[str, Any]) -> tuple[tuple[str, int], ...]:
 class Known:
     """What a connection has prepared, and what cannot be."""
 
-    __slots__ = ("names", "unfit")
+    __slots__ = ("is_doubted", "names", "unfit")
 
     def __init__(self) -> None:
         self.names: set[str] = set()
         self.unfit: set[str] = set()
+        self.is_doubted = False
 
     def message(self, statement: Prepared) -> str:
         """What to send for `statement`."""
@@ -117,9 +127,10 @@ class Known:
         return f"{self._forget()}SAVEPOINT {_SAVEPOINT}; {prepare}; RELEASE {_SAVEPOINT}"
 
     def _forget(self) -> str:
-        if len(self.names) < _PREPARED_MAX:
+        if len(self.names) < _PREPARED_MAX and not self.is_doubted:
             return ""
         self.names.clear()
+        self.is_doubted = False
         return "DEALLOCATE ALL; "
 
     def learn(self, statement: Prepared, sqlstate: str) -> None:
@@ -130,3 +141,12 @@ class Known:
             self.names.discard(statement.name)
         else:
             self.unfit.add(statement.name)
+
+    def doubt(self, statement: Prepared, sqlstate: str) -> None:
+        """The server has refused a message that ends with `statement` in the middle of a transaction."""
+        if sqlstate in _UNDECIDED:
+            self.unfit.add(statement.name)
+        else:
+            # It may have been another one in the same message.
+            self.names.clear()
+            self.is_doubted = True

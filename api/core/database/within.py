@@ -5,6 +5,7 @@ They are prepared once for each connection, and cost a third of what `Connection
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -15,24 +16,29 @@ from api.core.database.session import kept
 from api.core.database.statements import count_statement
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Connection, Dialect
-    from sqlalchemy.orm import Mapper, Session
+    from sqlalchemy.orm import Mapper, Session, SessionTransaction
 
 
 def connection_of(session: Session, mapper: Mapper[Any] | None = None) -> SessionConnection | Connection:
     """The connection of the session's transaction, to the database of `mapper` where that is another one."""
-    connections, transaction = kept(session), session.get_transaction()
+    connections = kept(session)
     known = connections.get(mapper)
-    if known is not None and known[0] is transaction:
+    # A savepoint is made when the session is asked for its connection within it.
+    if known is not None and known[0] is _innermost(session):
         found: SessionConnection | Connection = known[1]
         return found
     connection = session.connection({} if mapper is None else {"mapper": mapper})
     # Past SQLAlchemy's layers, its echo would not tell of them.
     found = connection if connection.engine.echo else SessionConnection(connection)
-    connections[mapper] = session.get_transaction(), found
+    connections[mapper] = _innermost(session), found
     return found
+
+
+def _innermost(session: Session) -> SessionTransaction | None:
+    return session.get_nested_transaction() or session.get_transaction()
 
 
 class SessionConnection:
@@ -75,16 +81,40 @@ class SessionConnection:
             DBAPIError: as SQLAlchemy does.
             TransactionConflictError: where the statement has become outdated; the transaction can be tried again.
         """
+        with self._told(text) as cursor:
+            if parameters is None:
+                cursor.execute(text)
+            else:
+                cursor.run(text, parameters)
+            return ((), []) if cursor.description is None else (cursor.description, cursor.fetchall())
+
+    def run_later(self, text: str, parameters: dict[str, Any]) -> None:
+        """Send a statement in one message with the next one, which raises what is wrong with it; no result is seen.
+
+        Raises:
+            DBAPIError: as SQLAlchemy does.
+        """
+        with self._told(text) as cursor:
+            cursor.run_later(text, parameters)
+
+    @contextmanager
+    def _told(self, text: str) -> Iterator[Any]:
+        """A cursor whose errors are those of SQLAlchemy."""
         count_statement(text)
         with self._driver.cursor() as cursor:
             try:
-                if parameters is None:
-                    cursor.execute(text)
-                else:
-                    cursor.run(text, parameters)
+                yield cursor
             except psycopg2.Error as error:
                 is_lost = bool(self._driver.closed)
                 if is_lost:
                     self._connection.invalidate(error)
                 raise as_sqlalchemy(text, error, lost=is_lost) from error
-            return ((), []) if cursor.description is None else (cursor.description, cursor.fetchall())
+
+
+def run_later(session: Session, text: str, parameters: dict[str, Any]) -> None:
+    """`SessionConnection.run_later`; where there is none, the statement is run at once."""
+    connection = connection_of(session)
+    if isinstance(connection, SessionConnection):
+        connection.run_later(text, parameters)
+    else:
+        connection.exec_driver_sql(text, parameters)

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from sqlalchemy import Select
+    from sqlalchemy import Select, Update
 
 _PLACEHOLDER = re.compile(r"%\(([^)]+)\)s")
 _DIALECT = PGDialect_psycopg2()  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects are not typed
@@ -74,7 +74,7 @@ class ShapeCache(Generic[P]):
                     self._latest.clear()
 
 
-def compiled(query: Select[Any]) -> str:
+def compiled(query: Select[Any] | Update) -> str:
     """The text, in which the parameters of the plan are left; what is the same for all plans of a shape is in it."""
     result = query.compile(dialect=_DIALECT)
     values = {name: value for name, value in result.params.items() if value is not None}

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import ARRAY, BigInteger, Integer, bindparam, func, select, update
+from sqlalchemy import ARRAY, BigInteger, Integer, any_, bindparam, cast, func, select, update
+from sqlalchemy.orm.util import identity_key
 
+from api.core.database.prepared import array
+from api.core.database.within import connection_of, run_later
 from api.core.errors import ConflictError, InvalidError, Violation, invalid_field, pointer_to
+from api.core.query.compiled import compiled
 from api.core.resource.service import Service
 from api.resources.orders.models import Order, OrderItem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-    from sqlalchemy import Update
 
 _LARGEST_STOCK = 2**31 - 1
 _LARGEST_TOTAL = Decimal("99999999.99")
@@ -36,8 +38,8 @@ class OrderService(Service[Order]):
         if order.get("status", "pending") != "pending":
             raise invalid_field("status", "A new order is pending.")
         items: Sequence[Mapping[str, Any]] = data.get("items") or ()
-        products = self._take(items)
-        return self._insert(order, [OrderItem(**item, unit_price=products[item["product_id"]].price) for item in items])
+        prices = self._take(items)
+        return self._insert(order, [OrderItem(**item, unit_price=prices[item["product_id"]]) for item in items])
 
     def record(self, data: Mapping[str, Any]) -> Order:
         """Insert an order that was made and sent elsewhere, with the prices, status and date that `data` has.
@@ -78,9 +80,9 @@ class OrderService(Service[Order]):
             ordered |= {*self.session.scalars(select(OrderItem.product_id).where(OrderItem.order_id.in_(keys)))}
         self._lock_products(ordered, include_deleted=True)
 
-    def _take(self, items: Sequence[Mapping[str, Any]]) -> dict[int, Any]:
-        """Lower the stock of what `items` ask for, and return the products by id."""
-        products = self._lock_products(item["product_id"] for item in items)
+    def _take(self, items: Sequence[Mapping[str, Any]]) -> dict[int, Decimal]:
+        """Lower the stock of what `items` ask for, and return the prices of the products by id."""
+        products = self._stock(item["product_id"] for item in items)
         missing = [
             Violation(f"There is no product {item['product_id']}.", pointer=pointer_to(["items", number, "product_id"]))
             for number, item in enumerate(items)
@@ -91,26 +93,37 @@ class OrderService(Service[Order]):
         taken: Counter[int] = Counter()
         short: list[Violation] = []
         for number, item in enumerate(items):
-            product = products[item["product_id"]]
-            left = product.stock_quantity - taken[product.id]
+            key = item["product_id"]
+            left = products[key].stock_quantity - taken[key]
             if left < item["quantity"]:
-                detail = f"Only {left} of product {product.id} left."
+                detail = f"Only {left} of product {key} left."
                 short.append(Violation(detail, pointer=pointer_to(["items", number, "quantity"])))
             else:
-                taken[product.id] += item["quantity"]
+                taken[key] += item["quantity"]
         if short:
             raise ConflictError("There is not enough in stock.", violations=short)
         self._lower(taken)
-        for key in taken:
-            self.session.expire(products[key], ["stock_quantity", "updated_at", "version"])
-        return products
+        return {key: product.price for key, product in products.items()}
+
+    def _stock(self, keys: Iterable[int]) -> dict[int, _Stock]:
+        """What is left of the live products with these keys, locked in ascending order; see `_lock_products`."""
+        if self.session.autoflush:
+            self.session.flush()
+        found = connection_of(self.session).exec_driver_sql(
+            _lock_stock(_products()), {"keys": array(sorted(set(keys)))}
+        )
+        return {key: _Stock(price, quantity) for key, price, quantity in found.all()}
 
     def _lower(self, taken: Mapping[int, int]) -> None:
         """Lower the stock of locked products, all with one statement; the database moves their versions."""
         if not taken:
             return
-        values = {"keys": [*taken], "taken": [*taken.values()]}
-        self.session.connection().execute(_lower_stock(OrderItem.product.property.entity.local_table), values)
+        values = {"keys": array(taken), "taken": array(taken.values())}
+        run_later(self.session, _lower_stock(_products().__table__), values)
+        for key in taken:
+            loaded = self.session.identity_map.get(identity_key(_products(), key))
+            if loaded is not None:
+                self.session.expire(loaded, ["stock_quantity", "updated_at", "version"])
 
     def _give_back(self, order: Order) -> None:
         items = self.session.scalars(select(OrderItem).where(OrderItem.order_id == order.id)).all()
@@ -127,7 +140,7 @@ class OrderService(Service[Order]):
 
     def _lock_products(self, keys: Iterable[int], *, include_deleted: bool = False) -> dict[int, Any]:
         """The products with these keys, locked in ascending order, so that no two orders wait for each other."""
-        product = OrderItem.product.property.entity.class_
+        product = _products()
         statement = (
             select(product)
             .where(product.id.in_(sorted(set(keys))))
@@ -138,10 +151,29 @@ class OrderService(Service[Order]):
         return {row.id: row for row in self.session.scalars(statement)}
 
 
+class _Stock(NamedTuple):
+    """What is left of a product, and what it costs."""
+
+    price: Decimal
+    stock_quantity: int
+
+
+def _products() -> Any:
+    """The model of products, which the one of items knows."""
+    return OrderItem.product.property.entity.class_
+
+
 @lru_cache(1)
-def _lower_stock(products: Any) -> Update:
+def _lock_stock(product: Any) -> str:
+    keys: Any = bindparam("keys", type_=ARRAY(BigInteger))
+    wanted = select(product.id, product.price, product.stock_quantity).where(product.id == any_(cast(keys, keys.type)))
+    return compiled(wanted.where(product.deleted_at.is_(None)).order_by(product.id).with_for_update())
+
+
+@lru_cache(1)
+def _lower_stock(products: Any) -> str:
     """Made once: the database's answer takes less time than the making."""
     keys, taken = bindparam("keys", type_=ARRAY(BigInteger)), bindparam("taken", type_=ARRAY(Integer))
     lines = func.unnest(keys, taken).table_valued("product_id", "taken").render_derived(name="lines")
     left = products.c.stock_quantity - lines.c.taken
-    return update(products).where(products.c.id == lines.c.product_id).values(stock_quantity=left)
+    return compiled(update(products).where(products.c.id == lines.c.product_id).values(stock_quantity=left))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -13,8 +14,10 @@ from sqlalchemy.orm.session import UOWTransaction
 from api.core.database import inserting
 from api.core.database.history import History
 from api.core.database.session import transaction
+from api.core.database.watchdog import PING, WatchedCursor
 from api.core.errors import ConflictError, InvalidError
 from api.extensions import db
+from api.resources.categories.models import Category
 from api.resources.orders.models import Order, OrderItem
 from api.resources.products.models import Product
 from api.resources.tags.models import Tag
@@ -151,16 +154,92 @@ def test_history_tells_of_it(own, product, insert):
     assert (entry.operation, entry.row_id, entry.new["sku"]) == ("insert", str(product.id), "a-1")
 
 
+# -- rows that belong to it -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def order():
+    products = ProductFactory.create_batch(3)
+    lines = [OrderItem(product_id=product.id, quantity=2, unit_price=Decimal("1.25")) for product in products]
+    return Order(user_id=UserFactory().id, total_amount=Decimal("7.50"), items=lines)
+
+
+def test_its_list_goes_along_in_one_message(own, order, insert, monkeypatch):
+    with transaction(own):
+        insert(own, order)
+        own.commit()
+    other = Order(user_id=order.user_id, total_amount=1)
+    other.items = [OrderItem(product_id=line.product_id, quantity=1, unit_price=1) for line in order.items]
+    sent, plain = [], WatchedCursor.execute
+    monkeypatch.setattr(WatchedCursor, "execute", lambda self, *args: (sent.append(args[0]), plain(self, *args))[1])
+    with transaction(own):
+        insert(own, other)
+    assert len([message for message in sent if message != PING]) == 1
+
+
+def test_the_rows_of_the_list_have_keys_in_their_order(own, order, insert):
+    with transaction(own):
+        insert(own, order)
+        items = [*order.items]
+    assert [item.id for item in items] == sorted(item.id for item in items)
+    assert all(item.order is order and item.order_id == order.id and inspect(item).persistent for item in items)
+    own.expire_all()
+    assert [(item.id, item.product_id, item.quantity) for item in order.items] == [
+        (item.id, item.product_id, item.quantity) for item in items
+    ]
+    assert order.version == 1
+
+
+def test_what_the_database_has_filled_in_is_there_when_asked_for(own, order, insert):
+    with transaction(own):
+        insert(own, order)
+        assert order.created_at == order.items[0].created_at
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_list_may_be_short_and_its_rows_unlike(own, order, insert, count):
+    order.items = order.items[:count]
+    order.items[0].created_at = datetime(2020, 1, 1, tzinfo=UTC)
+    with transaction(own):
+        insert(own, order)
+    own.expire_all()
+    assert [item.created_at.year == 2020 for item in order.items] == [True, False][:count]
+
+
+def test_a_row_of_the_list_that_is_refused_leaves_nothing(own, order):
+    order.items[2].quantity = 0
+    with transaction(own):
+        with pytest.raises(InvalidError):
+            inserting.insert(own, order)
+        assert not {order, *order.items} & {*own, *own.new}
+    assert own.scalar(select(func.count()).select_from(Order)) == 0
+
+
+def test_what_the_database_refuses_of_the_row_is_told_behind_its_list(own, order):
+    order.user_id = 4711
+    with pytest.raises(InvalidError) as caught, transaction(own):
+        inserting.insert(own, order)
+    assert [violation.pointer for violation in caught.value.violations] == ["/user_id"]
+
+
 # -- what is for the unit of work -------------------------------------------------------------------------------------
 
 
-def test_a_row_with_related_rows_is_left_to_the_unit_of_work(own, product):
-    tag, user, other = TagFactory(), UserFactory(), ProductFactory()
+def test_a_row_with_rows_that_it_does_not_own_is_left_to_the_unit_of_work(own, product):
+    tag = TagFactory()
     with own.no_autoflush:
         product.tags = [tag]
         assert not inserting.insert(own, product)
-        lines = [OrderItem(product_id=other.id, quantity=1, unit_price=1)]
-        assert not inserting.insert(own, Order(user_id=user.id, total_amount=1, items=lines))
+    product.tags = []
+
+
+def test_a_row_whose_key_is_counted_by_the_database_is_left_to_the_unit_of_work_with_its_list(own, product):
+    assert not inserting.insert(own, Category(name="c", products=[product]))
+
+
+def test_a_list_of_rows_that_refer_to_others_is_left_to_the_unit_of_work(own, order):
+    order.items[1].product = ProductFactory()
+    assert not inserting.insert(own, order)
     own.expunge_all()
 
 

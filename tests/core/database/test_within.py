@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from api.core.database import prepared
+from api.core.database.prepared import array
 from api.core.database.session import transaction
-from api.core.database.within import connection_of
-from api.core.errors import TransactionConflictError, UnavailableError
+from api.core.database.watchdog import WatchedCursor
+from api.core.database.within import connection_of, run_later
+from api.core.errors import ConflictError, TransactionConflictError, UnavailableError
 from api.extensions import db
 
 DOUBLED = "SELECT %(number)s * 2 AS doubled"
@@ -103,6 +107,19 @@ def test_each_transaction_has_its_own_connection(own):
         assert connection_of(own) is not first
 
 
+def test_a_savepoint_undoes_what_was_sent_within_it(own):
+    create = "CREATE TEMPORARY TABLE made ON COMMIT DROP AS SELECT %(number)s AS number"
+    with transaction(own):
+        doubled(own, 1)
+        with own.begin_nested() as savepoint:
+            connection_of(own).exec_driver_sql(create, {"number": 1})
+            savepoint.rollback()
+        assert own.scalar(text("SELECT to_regclass('made')")) is None
+        with pytest.raises(DBAPIError), own.begin_nested():
+            connection_of(own).exec_driver_sql("SELECT 1 / %(number)s", {"number": 0})
+        assert doubled(own, 2) == 4
+
+
 def test_in_autocommit_it_is_a_read(engine):
     with Session(engine.execution_options(isolation_level="AUTOCOMMIT")) as session:
         assert doubled(session, 2) == 4
@@ -132,3 +149,118 @@ def test_a_connection_that_is_lost_is_told_to_the_pool(app, own):
         doubled_after_a_cut(app, own)
     with transaction(own):
         assert doubled(own, 2) == 4
+
+
+# -- statements that wait for the next one ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def numbers(own):
+    own.execute(text("CREATE TEMPORARY TABLE numbers (number integer UNIQUE)"))
+    own.commit()
+    return lambda: own.scalars(text("SELECT number FROM numbers ORDER BY number")).all()
+
+
+def add_later(session, number):
+    run_later(session, "INSERT INTO numbers VALUES (%(number)s)", {"number": number})
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """The messages that go to the database."""
+    messages, plain = [], WatchedCursor.execute
+    monkeypatch.setattr(WatchedCursor, "execute", lambda self, *args: (messages.append(args[0]), plain(self, *args))[1])
+    return messages
+
+
+def test_it_goes_in_one_message_with_the_next_statement(own, numbers, sent):
+    for number in (1, 2):
+        with transaction(own):
+            add_later(own, 10 * number)
+            sent.clear()
+            add_later(own, number)
+            assert doubled(own, 2) == 4
+    assert len(sent) == 1
+    assert numbers() == [1, 2, 10, 20]
+
+
+def test_it_goes_in_front_of_what_sqlalchemy_sends(own, numbers):
+    with transaction(own):
+        add_later(own, 1)
+        assert numbers() == [1]
+
+
+def test_it_goes_before_the_commit(own, numbers):
+    with transaction(own):
+        add_later(own, 1)
+    assert numbers() == [1]
+
+
+def test_it_belongs_to_the_savepoint_in_which_it_was_given(own, numbers):
+    with transaction(own):
+        add_later(own, 1)
+        with own.begin_nested() as savepoint:
+            add_later(own, 2)
+            add_later(own, 2)
+            savepoint.rollback()
+        assert numbers() == [1]
+
+
+def test_a_rollback_forgets_it(own, numbers):
+    with transaction(own):
+        own.execute(text("SELECT 1"))
+        add_later(own, 1)
+        own.rollback()
+    assert numbers() == []
+
+
+@pytest.mark.parametrize("follow", [lambda session: doubled(session, 1), lambda _: None])
+def test_what_is_wrong_with_it_is_told_by_what_follows_or_by_the_commit(own, numbers, follow):
+    def add_twice():
+        with transaction(own):
+            add_later(own, 1)
+            add_later(own, 1)
+            follow(own)
+
+    with pytest.raises(ConflictError):
+        add_twice()
+    assert numbers() == []
+
+
+def test_a_percent_sign_in_a_value_stays_one(own):
+    with transaction(own):
+        own.execute(text("CREATE TEMPORARY TABLE words (word text) ON COMMIT DROP"))
+        run_later(own, "INSERT INTO words VALUES (%(word)s)", {"word": "100 %(number)s %% %s"})
+        assert doubled(own, 2) == 4
+        assert own.scalar(text("SELECT word FROM words")) == "100 %(number)s %% %s"
+
+
+def test_it_counts_as_a_statement(own, numbers, statements):
+    del numbers
+    with transaction(own), statements() as counted:
+        add_later(own, 1)
+    assert counted.count == 1
+
+
+def test_one_that_the_server_has_forgotten_is_a_conflict_once(own, numbers):
+    with transaction(own):
+        add_later(own, 1)
+        doubled(own, 1)
+        own.execute(text("DEALLOCATE ALL"))
+
+    def add():
+        with transaction(own):
+            add_later(own, 2)
+            doubled(own, 1)
+
+    with pytest.raises(TransactionConflictError):
+        add()
+    add()
+    assert numbers() == [1, 2]
+
+
+@pytest.mark.parametrize("values", [[], [1, None, Decimal("2.50")], ['a"b', "c\\d", "{}", "NULL", "e,f"]])
+def test_an_array_is_read_as_it_was(own, values):
+    type_ = "text" if "NULL" in values else "numeric"
+    found = own.execute(text(f"SELECT CAST(:given AS {type_}[])"), {"given": array(values)}).scalar_one()
+    assert found == values

@@ -17,29 +17,22 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg2
-from psycopg2.extensions import STATUS_READY
 from psycopg2.extensions import cursor as DriverCursor  # noqa: N812 - a class, whatever its name
 from psycopg2.sql import Composable
 
-from api.core.database.prepared import MISTAKEN, Known, prepared, written_out
-from api.core.database.watchdog import PING, WatchedConnection, WatchedCursor
+from api.core.database.prepared import MISTAKEN, prepared, written_out
+from api.core.database.watchdog import PING, WatchedCursor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from api.core.database.connection import AttributedConnection
 
 EVERYTHING = "*"
 """`Acting.unrestricted` of whoever may touch all rows of all tables."""
 ACTOR, REQUEST_ID, USER_ID, UNRESTRICTED = "app.actor", "app.request_id", "app.user_id", "app.unrestricted"
 """The names of the settings."""
-ALL_ROWS = "_all_rows"
-"""What stands behind the name of the API's role in that of the role from which no row is hidden."""
 
-_RIGHTS = (
-    "SELECT (SELECT rolname FROM pg_roles WHERE rolname = session_user || %s "
-    "AND pg_has_role(session_user, oid, 'MEMBER') AND NOT pg_has_role(session_user, oid, 'USAGE')), "
-    "EXISTS (SELECT FROM pg_class WHERE relrowsecurity AND pg_has_role(session_user, relowner, 'USAGE')), "
-    "pg_backend_pid()"
-)
 # Not set_config(): a query has to be planned, and answers with a row.
 _ROLE = "SET LOCAL ROLE %s"
 _ROWS = f"SET LOCAL {USER_ID} = %s; SET LOCAL {UNRESTRICTED} = %s"
@@ -146,55 +139,6 @@ def end_request() -> None:
     _CURRENT.set(_SERVICE)
 
 
-class AttributedConnection(WatchedConnection):
-    """A connection that knows what its transaction has been told; None where that is nothing, or not sure."""
-
-    told: Acting | None = None
-    all_rows_role: str | None = None
-    """The role that it may become, from which no row is hidden."""
-    is_preparing: bool = True
-    """Whether its reads are planned once."""
-    is_owner: bool = False
-    """Whether its role owns tables with row security, which hides nothing from it."""
-    is_direct: bool = False
-    """Whether it has a server process of its own, and not one from a pooler, which answers with a number it made up."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.prepared = Known()
-        self.literals: dict[tuple[str, tuple[Any, ...]], bytes] = {}
-        self.waiting: list[bytes] = []
-        """Statements that go in front of the next one."""
-        self.autocommit = True
-        with self.cursor(cursor_factory=WatchedCursor) as cursor:
-            cursor.execute(_RIGHTS, [ALL_ROWS])
-            self.all_rows_role, self.is_owner, process = cursor.fetchone() or (None, False, None)
-        self.is_direct = process == self.get_backend_pid()
-        self.autocommit = False
-
-    def commit(self) -> None:
-        """Commit the transaction with what has been waiting, and with it end its settings."""
-        if self.waiting:
-            with self.cursor(cursor_factory=WatchedCursor) as cursor:
-                cursor.execute(b";\n".join(self.waiting))
-            self.waiting.clear()
-        super().commit()
-        self.told = None
-
-    def rollback(self) -> None:
-        """Roll the transaction back, and with it its settings; the pool does it to every connection that it gets."""
-        if self.status != STATUS_READY or self.closed:
-            super().rollback()
-        self.told = None
-        self.waiting.clear()
-
-
-class UnpreparingConnection(AttributedConnection):
-    """One that has each statement planned anew."""
-
-    is_preparing = False
-
-
 class AttributedCursor(WatchedCursor):
     """A cursor that tells the database who is acting, where the transaction does not know it yet."""
 
@@ -208,14 +152,27 @@ class AttributedCursor(WatchedCursor):
         if undoes:
             # It was given within the savepoint: each statement takes along what has been waiting.
             self.connection.waiting.clear()
-        if self.name is None:
-            query = self._behind_news(query, query, has_values=vars is not None)
+        if self.name is not None:
+            self.connection.leave_to_driver()
+            if self._has_news(query):
+                self._tell()
         elif self._has_news(query):
-            self._tell()
-        super().execute(query, vars)
+            query = self._behind_news(query, query, has_values=vars is not None)
+        self._send(query, vars)
         if undoes:
             # What was told within the savepoint has been forgotten.
             self.connection.told = None
+
+    def _send(self, query: str | bytes, values: Any) -> None:
+        connection = self.connection
+        try:
+            super().execute(query, values)
+        except psycopg2.Error:
+            if connection.has_failed_to_begin:
+                # Of a message with a mistake in its grammar nothing has been done, also not what was in front.
+                connection.leave_to_driver()
+                connection.told = None
+            raise
 
     def read(self, text: str, parameters: dict[str, Any]) -> None:
         """Run a read in autocommit, planned once for this connection where its parameters have clear types.
@@ -274,6 +231,8 @@ class AttributedCursor(WatchedCursor):
         if not self._has_news(text):
             return query
         news = self._news(text)
+        if self.connection.begin():
+            news = b"BEGIN;\n" + news
         if isinstance(query, bytes):
             return news + b";\n" + query
         text = news.decode()

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from api.core import json_text
-from api.core.database.context import AttributedConnection, UnpreparingConnection
+from api.core.database.connection import AttributedConnection, UnpreparingConnection
 from api.core.database.preparing import PreparingCursor
 from api.core.database.watchdog import Patience
 

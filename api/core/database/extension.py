@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Query, Session, scoped_session
 
     from api.config import Settings
-    from api.core.database.context import AttributedConnection
+    from api.core.database.connection import AttributedConnection
 
 
 R = TypeVar("R")

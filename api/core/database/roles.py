@@ -19,7 +19,7 @@ from sqlalchemy import MetaData, NullPool, create_engine, make_url, text
 from sqlalchemy.exc import ProgrammingError
 
 from api.core.database.access import is_secret, read_only_tables
-from api.core.database.context import ALL_ROWS
+from api.core.database.connection import ALL_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

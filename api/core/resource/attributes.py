@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import inspect
@@ -11,6 +12,9 @@ from api.core.query.problems import not_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+_KEPT = 256
+"""Models whose attributes are kept."""
 
 
 class UnknownAttributeError(AttributeError):
@@ -29,10 +33,15 @@ def check_names(model: type, names: Iterable[str]) -> None:
     Raises:
         UnknownAttributeError: for the first name that is none.
     """
-    known = {*mapper_of(model).attrs.keys(), *mapper_of(model).synonyms.keys()}
+    known = _attributes(mapper_of(model))
     for name in names:
         if name not in known and not _can_be_set(model, name):
             raise UnknownAttributeError(f"{model.__name__}: {not_there('attribute', name, known)}")
+
+
+@lru_cache(_KEPT)
+def _attributes(mapper: Mapper[Any]) -> frozenset[str]:
+    return frozenset((*mapper.attrs.keys(), *mapper.synonyms.keys()))
 
 
 def check_columns(model: type, names: Iterable[str]) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from sqlalchemy import ForeignKey
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import Mapper, Session
 
     from api.core.access.grants import Grant
 
@@ -76,7 +76,7 @@ class References:
     def lock(self, items: Sequence[Mapping[str, Any]]) -> dict[Column[Any], set[Any]]:
         """The keys of live parents among those that `items` refer to, by column; locked, table by table."""
         live: dict[Column[Any], set[Any]] = {}
-        for name, column, key in self._foreign_keys():
+        for name, column, key in _foreign_keys(mapper_of(self._model)):
             given = {item[name] for item in items if item.get(name) is not None}
             live[column] = live.get(column, set()) | self._live_keys(key, given, is_own=name in self._owners)
         return live
@@ -88,19 +88,13 @@ class References:
 
     def _missing_parents(self, values: Mapping[str, Any]) -> Iterator[Violation]:
         """A foreign key accepts a deleted parent; a client must not be able to refer to one."""
-        for name, column, key in self._foreign_keys():
+        for name, column, key in _foreign_keys(mapper_of(self._model)):
             value = values.get(name)
             if value is None or value in self._parents.get(column, ()):
                 continue
             if self._live_keys(key, {value}, is_own=name in self._owners):
                 continue
             yield Violation(f"There is no {name.removesuffix('_id')} {value}.", pointer=pointer_to([name]))
-
-    def _foreign_keys(self) -> list[tuple[str, Column[Any], ForeignKey]]:
-        """Attribute, column and foreign key, in the order of the tables in which to lock what they refer to."""
-        columns = mapper_of(self._model).columns.items()
-        found = [(name, column, key) for name, column in columns for key in column.foreign_keys]
-        return sorted(found, key=lambda reference: reference[2].column.table.name)
 
     def _live_keys(self, key: ForeignKey, values: Collection[Any], *, is_own: bool) -> set[Any]:
         """Those of `values` that are keys of a live parent in sight, or of whoever asks."""
@@ -124,6 +118,13 @@ class References:
         return {
             row.id: row for row in self._session.scalars(select(target).where(target.id.in_(keys), *in_sight(target)))
         }
+
+
+@lru_cache(_KEPT)
+def _foreign_keys(mapper: Mapper[Any]) -> list[tuple[str, Column[Any], ForeignKey]]:
+    """Attribute, column and foreign key, in the order of the tables in which to lock what they refer to."""
+    found = [(name, column, key) for name, column in mapper.columns.items() for key in column.foreign_keys]
+    return sorted(found, key=lambda reference: reference[2].column.table.name)
 
 
 @lru_cache(_KEPT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -63,6 +62,7 @@ class BaseViews:
         self.schema = resource.schema
         self.rules = resource.rules
         self._allowed = lru_cache(ALLOW_LISTS_KEPT)(self._allow_list)
+        self._references = references_of(self.schema)
 
     @property
     def allow_list(self) -> AllowList:
@@ -80,16 +80,16 @@ class BaseViews:
 
     def written_plan(self) -> QueryPlan:
         """What the query string asks to see of a row that is written; being live, it has no `deleted` to ask for."""
-        return parse_view(pairs_of(request), dataclasses.replace(self.allow_list, deletable=False))
+        limits = current_app.extensions[ALLOW_LISTS][self.resource.name].limits
+        allowed = self._allowed(limits, current_visibility(), False)
+        return _view_plan(request.query_string, allowed, current_caller().user_id)
 
     @contextmanager
     def writing(self) -> Iterator[Service[Any]]:
         """`with self.writing() as service:` a service in a transaction, in which nothing is loaded lazily."""
         with self.db.transaction() as session:
             session.info[STRICT_LOADING] = True
-            yield self.resource.service_class(
-                self.model, session, references_of(self.schema), owners=self.resource.policy.owners
-            )
+            yield self.resource.service_class(self.model, session, self._references, owners=self.resource.policy.owners)
 
     def written(self, session: Session, plan: QueryPlan, key: Any, status: int) -> Response:
         """The row as a read would show it, seen from within the transaction that wrote it."""

@@ -156,7 +156,7 @@ class AttributedCursor(WatchedCursor):
             self.connection.leave_to_driver()
             if self._has_news(query):
                 self._tell()
-        elif self._has_news(query):
+        else:
             query = self._behind_news(query, query, has_values=vars is not None)
         self._send(query, vars)
         if undoes:

@@ -66,6 +66,12 @@ class AttributedConnection(WatchedConnection):
             raise psycopg2.ProgrammingError("autocommit cannot be changed inside a transaction")
         _let_driver_commit(self, value)
 
+    def set_isolation_level(self, level: Any) -> None:
+        """Set the isolation of the next transaction; the one that is open is rolled back, as the driver does it."""
+        if self.is_begun:
+            self.rollback()
+        super().set_isolation_level(level)
+
     def begin(self) -> bool:
         """Whether the first message has to begin the transaction; the driver would send one more for it."""
         options = (self.isolation_level, self.readonly, self.deferrable)

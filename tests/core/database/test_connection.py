@@ -132,6 +132,18 @@ def test_its_isolation_is_what_was_asked_for_and_the_next_one_s_is_not(own, isol
         assert own.scalar(shown) == "read committed"
 
 
+def test_what_is_set_to_autocommit_is_in_no_transaction(own, driver):
+    connection = own.connection()
+    assert connection.get_isolation_level() == "READ COMMITTED"
+    add(own, 1)
+    connection.dialect.set_isolation_level(driver, "AUTOCOMMIT")
+    assert driver.autocommit
+    assert driver.get_transaction_status() == TRANSACTION_STATUS_IDLE
+    connection.dialect.set_isolation_level(driver, "READ COMMITTED")
+    own.rollback()
+    assert own.scalars(NUMBERS).all() == []
+
+
 def test_the_driver_s_own_options_hold(own, driver):
     own.connection()
     driver.readonly = True

@@ -23,8 +23,8 @@ BUDGETS = {
     "a page": ("GET", "products?price__gte=1&sort=price", 1, 1, 1_100, 36_000),
     "a page with what belongs to it": ("GET", "products?include=category,tags", 1, 1, 1_050, 60_000),
     "an order with all of it": ("GET", "orders/{order}?include=user,items.product", 1, 1, 970, 18_000),
-    "a new product": ("POST", "products", 3, 5, 2_700, 110_000),
-    "a new order": ("POST", "orders", 6, 8, 5_000, 110_000),
+    "a new product": ("POST", "products", 3, 4, 1_980, 100_000),
+    "a new order": ("POST", "orders", 6, 5, 3_150, 100_000),
 }
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm.attributes import instance_state
 from api.core.database import soft_delete
 from api.core.database.insertable import OMITTED, NeedsContextError, fit_arrays, insertable, omitted
 from api.core.database.prepared import array
-from api.core.database.within import SessionConnection, connection_of
+from api.core.database.within import SessionConnection, connection_of, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,7 +41,7 @@ def insert(session: Session, row: Any) -> bool:
         InvalidError: what listeners raise.
         DBAPIError: as `Session.flush` does.
     """
-    state = instance_state(row)
+    session, state = plain(session), instance_state(row)
     if not _is_new(state) or not _is_unobserved(session):
         return False
     connection = connection_of(session, state.mapper)

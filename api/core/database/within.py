@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
+from sqlalchemy.orm import scoped_session
 
 from api.core.database.failures import as_sqlalchemy
 from api.core.database.reading import Result
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 def connection_of(session: Session, mapper: Mapper[Any] | None = None) -> SessionConnection | Connection:
     """The connection of the session's transaction, to the database of `mapper` where that is another one."""
+    session = plain(session)
     connections = kept(session)
     known = connections.get(mapper)
     # A savepoint is made when the session is asked for its connection within it.
@@ -35,6 +37,11 @@ def connection_of(session: Session, mapper: Mapper[Any] | None = None) -> Sessio
     found = connection if connection.engine.echo else SessionConnection(connection)
     connections[mapper] = _innermost(session), found
     return found
+
+
+def plain(session: Session | scoped_session[Any]) -> Session:
+    """The session itself, also where it is that of whichever context asks."""
+    return session() if isinstance(session, scoped_session) else session
 
 
 def _innermost(session: Session) -> SessionTransaction | None:

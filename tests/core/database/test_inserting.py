@@ -60,6 +60,12 @@ def test_the_row_is_stored_and_its_defaults_are_known(own, product, insert):
     assert (known["version"], known["stock_quantity"], known["metadata_"]) == (1, 0, {})
 
 
+def test_the_session_of_the_context_will_do(session, product):
+    with transaction(session):
+        assert inserting.insert(session, product)
+    assert session.scalars(select(Product)).all() == [product]
+
+
 def test_it_is_one_statement(own, product, insert, statements):
     with transaction(own):
         own.connection()

@@ -33,9 +33,11 @@ def _metrics_directory() -> str:
 # Until there is something to collect: the application is made of what stays, and each round through it takes time.
 gc.disable()
 
-# What others import wherever it is installed, and no server needs: pages for terminals, and YAML.
-for _unneeded in ("rich", "yaml"):
-    sys.modules[_unneeded] = None  # type: ignore[assignment]  # so that it cannot be imported
+# What others import wherever it is installed, and no server needs: pages for terminals, and YAML. Until the application
+# is made they cannot be imported; whoever asks for them later gets them.
+_UNNEEDED = [name for name in ("rich", "yaml") if name not in sys.modules]
+for _name in _UNNEEDED:
+    sys.modules[_name] = None  # type: ignore[assignment]
 
 # Before the application is imported: prometheus-client decides then where it counts.
 os.environ[_METRICS] = _metrics_directory()
@@ -125,6 +127,9 @@ def when_ready(server: object) -> None:  # noqa: ARG001 - what gunicorn calls it
 
     It lives as long as they do, so looking at it only costs: pauses, copies of shared memory, and time at the end.
     """
+    for name in _UNNEEDED:
+        if name in sys.modules and sys.modules[name] is None:
+            del sys.modules[name]
     gc.collect()
     gc.freeze()
     gc.enable()

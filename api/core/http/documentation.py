@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from functools import cached_property, partial
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +30,18 @@ CONTENT_SECURITY_POLICY = (
     "frame-ancestors 'none'"
 )
 
+
+def _directory_of(package: str) -> Path:
+    """Where a package is installed, which need not be imported for its files."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(package, name=package)
+    return Path(spec.origin).parent
+
+
 _PAGES = Path(__file__).with_name("pages")
 _OWN_FILES = frozenset({"start.js"})
+_SWAGGER_UI = _directory_of("swagger_ui") / "static"
 _SWAGGER_UI_FILES = frozenset({"swagger-ui.css", "index.css", "swagger-ui-bundle.js", "favicon-32x32.png"})
 
 
@@ -74,7 +84,7 @@ def _file(name: str) -> Response:
     if name in _OWN_FILES:
         path = _PAGES / name
     elif name in _SWAGGER_UI_FILES:
-        path = Path(str(files("swagger_ui") / "static" / name))
+        path = _SWAGGER_UI / name
     else:
         raise NotFoundError
     response = send_file(path, max_age=STATIC_MAX_AGE)

@@ -1,7 +1,7 @@
 """How the cost of a read grows with its table: `python -m benchmarks.growth [--docs docs] [--keep DIRECTORY]`.
 
 For each size a database is filled with so many products and so many orders, and the application is asked in process.
-Prints milliseconds by read and size, and draws them. 10,000,000 rows want 20 GB of disk and half an hour.
+Prints milliseconds by read and size, and draws them. 10,000,000 rows want 30 GB of disk and half an hour.
 """
 
 from __future__ import annotations

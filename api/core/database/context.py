@@ -119,9 +119,7 @@ def identify(
     They touch the rows of `user_id`, and every row of the tables that `unrestricted` names, separated by commas.
     """
     _CHECKED.set(credential is None)
-    _CURRENT.set(
-        _CURRENT.get()._replace(actor=actor, credential=credential, user_id=user_id, unrestricted=unrestricted)
-    )
+    _CURRENT.set(Acting(actor, _CURRENT.get().request_id, credential, user_id, unrestricted))
 
 
 def is_credential_unchecked() -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import flask
 from click import Context
-from flask import Flask
+from flask import Flask, request_tearing_down
 from flask.globals import request_ctx
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.routing import MapAdapter
@@ -78,6 +78,7 @@ class Application(Flask):
         super().__init__(*args, **kwargs)
         self._before: dict[str | None, tuple[Hook, ...]] = {}
         self._after: dict[str | None, tuple[Hook, ...]] = {}
+        self._at_its_end: dict[str | None, tuple[Hook, ...]] = {}
         self._host = lru_cache(_NAMES_KEPT)(self._host_of)
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
@@ -143,6 +144,16 @@ class Application(Flask):
         for hook in hooks:
             response = hook(response)
         return response
+
+    def do_teardown_request(self, exc: BaseException | None = None) -> None:
+        """Run what has to be undone after a request."""
+        asked = request_ctx.request
+        hooks = self._at_its_end.get(asked.endpoint)
+        if hooks is None:
+            hooks = self._at_its_end[asked.endpoint] = _outwards(self.teardown_request_funcs, asked)
+        for hook in hooks:
+            hook(exc)
+        request_tearing_down.send(self, exc=exc)
 
     def _host_of(self, scheme: str, header: str) -> tuple[str, str]:
         return self._named(get_host({"wsgi.url_scheme": scheme, "HTTP_HOST": header}), scheme)

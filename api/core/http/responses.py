@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 import orjson
 from flask import request
+from werkzeug.datastructures import Headers
 
 from api.core.http import conditional
 from api.core.http.application import Response
@@ -26,8 +27,7 @@ _PLACE_PARAMETERS = frozenset({"cursor", "page"})
 def row_response(row: Row, key: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """The row with this key, with the ETag of its version."""
     told = {} if row.version is None else {"ETag": conditional.etag(key, row.version)}
-    # A content type is taken as it is, where a mimetype is taken apart.
-    return Response(row.body, status, {**told, **(headers or {})}, content_type=JSON_TYPE)
+    return _json_response(row.body or "", status, {**told, **(headers or {})})
 
 
 def no_content() -> Response:
@@ -42,50 +42,61 @@ def not_modified(key: Any, version: int) -> Response:
     return Response(status=304, headers={"ETag": conditional.etag(key, version)})
 
 
-def page_response(
-    rows: Rows, plan: QueryPlan, pairs: Sequence[tuple[str, str]], cursors: CursorCodec, limits: Limits
-) -> Response:
-    """A page, with the neighbouring pages' addresses in the body and in `Link` (RFC 8288)."""
-    following, previous = _neighbours(rows, plan, pairs, cursors, limits)
+def kept_parameters(pairs: Sequence[tuple[str, str]]) -> str:
+    """What of a query string its neighbouring pages' addresses have in common, as it stands in front of their place."""
+    kept = urlencode([pair for pair in pairs if pair[0] not in _PLACE_PARAMETERS])
+    return f"{kept}&" if kept else ""
+
+
+def page_response(rows: Rows, plan: QueryPlan, kept: str, cursors: CursorCodec, limits: Limits) -> Response:
+    """A page, with the neighbouring pages' addresses in the body and in `Link` (RFC 8288).
+
+    `kept` are the `kept_parameters` of the request.
+    """
+    following, previous = _neighbours(rows, plan, f"{request.script_root}{request.path}?{kept}", cursors, limits)
     parts = ['{"items":', rows.items, ',"next":', _json(following), ',"prev":', _json(previous)]
     if plan.count != "none":
         parts += [',"total":', str(rows.total)]
     parts.append("}")
-    response = Response("".join(parts), content_type=JSON_TYPE)
     links = [f'<{url}>; rel="{relation}"' for relation, url in (("next", following), ("prev", previous)) if url]
-    if links:
-        response.headers["Link"] = ", ".join(links)
-    return response
+    return _json_response("".join(parts), headers={"Link": ", ".join(links)} if links else {})
 
 
 def groups_response(groups: Groups) -> Response:
     """The groups of an aggregation, and whether there are more."""
-    return Response(f'{{"groups":{groups.items},"more":{str(groups.more).lower()}}}', content_type=JSON_TYPE)
+    return _json_response(f'{{"groups":{groups.items},"more":{str(groups.more).lower()}}}')
+
+
+def _json_response(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """`text` as it is. Its headers are made here, for werkzeug looks at each a few times."""
+    body = text.encode()
+    all_headers = Headers()
+    all_headers.add("Content-Type", JSON_TYPE)
+    all_headers.add("Content-Length", str(len(body)))
+    for name, value in (headers or {}).items():
+        all_headers.add(name, value)
+    return Response([body], status, all_headers)
 
 
 def _neighbours(
-    rows: Rows, plan: QueryPlan, pairs: Sequence[tuple[str, str]], cursors: CursorCodec, limits: Limits
+    rows: Rows, plan: QueryPlan, address: str, cursors: CursorCodec, limits: Limits
 ) -> tuple[str | None, str | None]:
     page = plan.page
     if page is not None and page.offset is not None:
         number = page.offset // page.size + 1
         following = number + 1 if rows.more and page.offset + page.size <= limits.offset_max else None
-        return _page_url(pairs, following), _page_url(pairs, number - 1 if number > 1 else None)
+        return _page_url(address, following), _page_url(address, number - 1 if number > 1 else None)
     binding = plan.fingerprint() if rows.next or rows.previous else b""
 
     def url(position: Position | None) -> str | None:
-        return None if position is None else _url(pairs, "cursor", cursors.encode(position, binding))
+        # Of an alphabet that URLs take as it is.
+        return None if position is None else f"{address}cursor={cursors.encode(position, binding)}"
 
     return url(rows.next), url(rows.previous)
 
 
-def _page_url(pairs: Sequence[tuple[str, str]], number: int | None) -> str | None:
-    return None if number is None else _url(pairs, "page", str(number))
-
-
-def _url(pairs: Sequence[tuple[str, str]], name: str, value: str) -> str:
-    kept = [pair for pair in pairs if pair[0] not in _PLACE_PARAMETERS]
-    return f"{request.script_root}{request.path}?{urlencode([*kept, (name, value)])}"
+def _page_url(address: str, number: int | None) -> str | None:
+    return None if number is None else f"{address}page={number}"
 
 
 def _json(url: str | None) -> str:

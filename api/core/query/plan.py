@@ -221,6 +221,7 @@ class QueryPlan:
     visibility: Visibility = field(default_factory=current_visibility, repr=False)
     caller_id: int | None = field(default_factory=caller_id, repr=False)
     shape: Hashable = field(init=False, repr=False, compare=False)
+    _fingerprint: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Work the shape out once."""
@@ -265,9 +266,12 @@ class QueryPlan:
 
     def fingerprint(self) -> bytes:
         """Digest of what a cursor is bound to: resource, conditions and their values, search, sort, deleted or not."""
+        if self._fingerprint:
+            return self._fingerprint
         bound_to: tuple[Any, ...] = (self.resource, self.where, self.sort, self.deleted)
         # Only where there are any, so that cursors that were handed out before there were such paths stay valid.
         inside = tuple(key.json_path for key in self.sort)
         bound_to += (inside,) if any(inside) else ()
         bound_to += (self.search,) if self.search else ()
-        return hashlib.sha256(repr(bound_to).encode()).digest()[:12]
+        object.__setattr__(self, "_fingerprint", hashlib.sha256(repr(bound_to).encode()).digest()[:12])
+        return self._fingerprint

@@ -22,9 +22,9 @@ from api.core.errors import (
 )
 from api.core.http import conditional
 from api.core.http.query_string import pairs_of, parsed_pairs
-from api.core.http.responses import row_response
+from api.core.http.responses import kept_parameters, row_response
 from api.core.http.schema import references_of
-from api.core.query.params import parse_view
+from api.core.query.params import parse_list, parse_view
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,13 +35,16 @@ if TYPE_CHECKING:
     from api.core.access.visibility import Visibility
     from api.core.http.blueprint import ResourceBlueprint
     from api.core.query.allowlist import AllowList, Limits
+    from api.core.query.cursor import CursorCodec
     from api.core.query.plan import QueryPlan
     from api.core.resource.service import Service
 
 CURSORS = "cursor_codec"
 ALLOW_LISTS = "allow_lists"
 PLANS_KEPT = 1024
-"""How many plans of single rows are kept: most requests ask for the same."""
+"""How many plans of single rows, and of lists, are kept: most requests ask for the same."""
+_KEPT_LENGTH_MAX = 512
+"""Bytes of a query string whose plan is kept; longer ones are seldom sent again."""
 ALLOW_LISTS_KEPT = 64
 """How many kinds of callers an allow-list is kept for."""
 
@@ -50,6 +53,22 @@ ALLOW_LISTS_KEPT = 64
 def _view_plan(query_string: bytes, allowed: AllowList, _user_id: int | None) -> QueryPlan:
     """The plan, which bears who is asking."""
     return parse_view(parsed_pairs(query_string), allowed)
+
+
+def list_plan(
+    query_string: bytes, allowed: AllowList, cursors: CursorCodec, user_id: int | None
+) -> tuple[QueryPlan, str]:
+    """The plan of a page for whoever asks, and the `kept_parameters` of its neighbours."""
+    make = _list_plan if len(query_string) <= _KEPT_LENGTH_MAX else _list_plan.__wrapped__
+    return make(query_string, allowed, cursors, user_id)
+
+
+@lru_cache(PLANS_KEPT)
+def _list_plan(
+    query_string: bytes, allowed: AllowList, cursors: CursorCodec, _user_id: int | None
+) -> tuple[QueryPlan, str]:
+    pairs = parsed_pairs(query_string)
+    return parse_list(pairs, allowed, cursors), kept_parameters(pairs)
 
 
 class BaseViews:

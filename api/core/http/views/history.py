@@ -15,7 +15,7 @@ from api.core.errors import NotFoundError
 from api.core.http.fields import Integer
 from api.core.http.keys import LARGEST_KEY
 from api.core.http.query_string import pairs_of
-from api.core.http.responses import page_response
+from api.core.http.responses import kept_parameters, page_response
 from api.core.http.schema import BaseSchema, auto_field
 from api.core.http.views.base import CURSORS, BaseViews
 from api.core.query.params import parse_list
@@ -136,7 +136,7 @@ class HistoryViews(BaseViews):
             rows = entries.page_if(connection, scoped, condition, visible_values(self.model, key))
         if rows is None:
             raise NotFoundError(self.absent(key))
-        return page_response(rows, plan, pairs, cursors, allowed.limits)
+        return page_response(rows, plan, kept_parameters(pairs), cursors, allowed.limits)
 
     def revert(self, data: Mapping[str, Any], key: Any) -> Response:
         """Set the writable fields of one back to what they were."""

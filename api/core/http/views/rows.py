@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Response, current_app, request, url_for
 
+from api.core.access.caller import current_caller
 from api.core.errors import NotFoundError
 from api.core.http import conditional
 from api.core.http.json_patch import JSONPatch
-from api.core.http.query_string import pairs_of
 from api.core.http.replacement import completed
 from api.core.http.responses import no_content, not_modified, page_response, row_response
-from api.core.http.views.base import CURSORS, BaseViews
-from api.core.query.params import parse_list
+from api.core.http.views.base import CURSORS, BaseViews, list_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,12 +25,11 @@ class RowViews(BaseViews):
 
     def list(self) -> Response:
         """List, filter, sort and page."""
-        pairs = pairs_of(request)
         allowed, cursors = self.allow_list, current_app.extensions[CURSORS]
-        plan = parse_list(pairs, allowed, cursors)
+        plan, kept = list_plan(request.query_string, allowed, cursors, current_caller().user_id)
         with self.db.reading() as connection:
             rows = self.resource.reader.page(connection, plan)
-        return page_response(rows, plan, pairs, cursors, allowed.limits)
+        return page_response(rows, plan, kept, cursors, allowed.limits)
 
     def get(self, key: Any) -> Response:
         """Fetch one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import flask
@@ -10,6 +11,7 @@ from click import Context
 from flask import Flask, request_tearing_down
 from flask.globals import request_ctx
 from flask.sessions import NullSession, SessionInterface
+from werkzeug.http import remove_entity_headers
 from werkzeug.routing import MapAdapter
 from werkzeug.wsgi import get_host
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     Hook = Callable[..., Any]
 
 _NAMES_KEPT = 256
-_BODILESS = frozenset({204, 205, 304})
+_BODILESS = frozenset({100, 101, 102, 103, 204})
 _COMPLETED = frozenset({"Location", "Content-Location"})
 """Headers that werkzeug puts into another form."""
 
@@ -38,17 +40,20 @@ class Response(flask.Response):
         body = self.response
         headers = self.headers.to_wsgi_list()
         names = {name for name, _ in headers}
+        unchanged = self._status_code == HTTPStatus.NOT_MODIFIED
         if (
             not isinstance(body, list)
-            or "Content-Length" not in names
+            or not (unchanged or "Content-Length" in names)
             or self._on_close
             or self._status_code in _BODILESS
             or environ["REQUEST_METHOD"] == "HEAD"
             or not names.isdisjoint(_COMPLETED)
         ):
             return super().__call__(environ, start_response)
+        if unchanged:
+            remove_entity_headers(headers)
         start_response(self._status, headers)
-        return [*self.iter_encoded()]
+        return [] if unchanged else [*self.iter_encoded()]
 
 
 class _NoSessions(SessionInterface):

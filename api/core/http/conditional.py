@@ -47,8 +47,13 @@ def expected_versions(request: Request, key: Any) -> frozenset[int] | None:
 
 def known_versions(request: Request, key: Any) -> frozenset[int] | None:
     """The versions of the row with this key that the client has, by `If-None-Match`; None for `*`, any of them."""
-    if "HTTP_IF_NONE_MATCH" not in request.environ:
+    header = request.environ.get("HTTP_IF_NONE_MATCH")
+    if header is None:
         return frozenset()
+    begin = f'"{key}-'
+    if header.startswith(begin) and _VERSION.fullmatch(header, len(begin), len(header) - 1) and header[-1] == '"':
+        # What nearly every client sends.
+        return frozenset((int(header[len(begin) : -1]),))
     if request.if_none_match.star_tag:
         return None
     return _versions(request.if_none_match.as_set(include_weak=True), key)

@@ -75,7 +75,11 @@ class Reader:
 
     def row(self, connection: ReadingConnection, plan: QueryPlan, key: Any, known: Versions[int] = ()) -> Row | None:
         """The row whose primary key is `key`, or None; without its JSON where its version is one of `known`."""
-        found = self._execute(connection, replace(plan, known=tuple(known)) if known else plan, {"key": key})
+        values = {"key": key}
+        if known:
+            plan = plan if plan.known else replace(plan, known=tuple(known))
+            values["known"] = [*known]
+        found = self._execute(connection, plan, values)
         return None if found is None else Row(found.body, found.version)
 
     def page(self, connection: ReadingConnection, plan: QueryPlan) -> Rows:

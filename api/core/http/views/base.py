@@ -50,9 +50,10 @@ ALLOW_LISTS_KEPT = 64
 
 
 @lru_cache(PLANS_KEPT)
-def _view_plan(query_string: bytes, allowed: AllowList, _user_id: int | None) -> QueryPlan:
-    """The plan, which bears who is asking."""
-    return parse_view(parsed_pairs(query_string), allowed)
+def _view_plan(query_string: bytes, allowed: AllowList, _user_id: int | None, known: bool) -> QueryPlan:  # noqa: FBT001 - a cache's key
+    """The plan, which bears who is asking; with `known` it leaves out versions that the reader is told."""
+    plan = parse_view(parsed_pairs(query_string), allowed)
+    return dataclasses.replace(plan, known=(0,)) if known else plan
 
 
 def list_plan(
@@ -93,9 +94,9 @@ class BaseViews:
         """The rows that whoever asks has this permission for."""
         return self.resource.policy.grant(permission, current_caller())
 
-    def view_plan(self) -> QueryPlan:
-        """What the query string asks to see of one row."""
-        return _view_plan(request.query_string, self.allow_list, current_caller().user_id)
+    def view_plan(self, *, known: bool = False) -> QueryPlan:
+        """What the query string asks to see of one row, of which `known` versions are left out."""
+        return _view_plan(request.query_string, self.allow_list, current_caller().user_id, known)
 
     def written_plan(self) -> QueryPlan:
         """What the query string asks to see of a row that is written; being live, it has no `deleted` to ask for."""

@@ -36,6 +36,8 @@ class RowViews(BaseViews):
         plan = self.view_plan()
         # The ETag speaks of the row alone; an embedded row may have changed without it.
         known = frozenset() if plan.include else conditional.known_versions(request, key)
+        if known:
+            plan = self.view_plan(known=True)
         with self.db.reading() as connection:
             row = self.resource.reader.row(connection, plan, key, known or ())
         if row is None:

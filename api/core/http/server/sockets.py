@@ -7,6 +7,7 @@ import math
 import os
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -188,7 +189,16 @@ class PatientSocket(socket.socket):
         self.outbox.clear()
 
     def close(self) -> None:
-        """Close the connection, with nothing left of it."""
+        """End the connection, and leave the rest to `release`: gunicorn calls this in threads, too.
+
+        A number that the loop still polls must not be given to another connection.
+        """
+        self.emptied()
+        with suppress(OSError):
+            self.shutdown(socket.SHUT_RDWR)
+
+    def release(self) -> None:
+        """Close the connection, which nobody polls any more."""
         self.emptied()
         super().close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from selectors import EVENT_READ
 from threading import Lock
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from selectors import BaseSelector
 
     from api.core.http.server.arrival import Inbox
-    from api.core.http.server.sockets import PatientSocket
+    from api.core.http.server.sockets import Budget, PatientSocket
 
 BLOCK = 65_536
 """Bytes that are taken at once."""
@@ -46,12 +47,13 @@ class WaitingRoom:
     """All connections that are waited for.
 
     One that a thread answers in between stays with the poller: taking it out and in again would cost each request two
-    system calls, and with each the interpreter's lock. What arrives meanwhile is kept.
+    system calls, and with each the interpreter's lock. What arrives meanwhile is kept, in its order.
     """
 
-    def __init__(self, poller: BaseSelector) -> None:
-        """Wait with `poller`, which calls the data that a socket is registered with."""
+    def __init__(self, poller: BaseSelector, budget: Budget) -> None:
+        """Wait with `poller`, which calls the data that a socket is registered with; keep what `budget` allows."""
         self._poller = poller
+        self._budget = budget
         self._waits: dict[int, Wait] = {}
         self._polled: dict[int, int] = {}
         """What the poller looks for at each socket."""
@@ -80,7 +82,7 @@ class WaitingRoom:
         self._polled[number] = events
 
     def park(self, conn: Any) -> None:
-        """Wait for this connection no longer until `resume()`, or `admit()`."""
+        """Leave this connection to a thread until `resume()`, or `admit()`."""
         self._waits.pop(conn.sock.fileno(), None)
 
     def resume(self, wait: Wait) -> bool:
@@ -92,40 +94,46 @@ class WaitingRoom:
             self._waits[number] = wait
             return True
 
+    def take_early(self, conn: Any, is_enough: Callable[[bytes], bool] = bool) -> bytes:
+        """From any thread: what has arrived while it was parked, where that is enough; it stays where it is not."""
+        number = conn.sock.fileno()
+        with self._lock:
+            early = self._early.get(number, b"")
+            if not early or not is_enough(early):
+                return b""
+            del self._early[number]
+        return early
+
     def dismiss(self, conn: Any) -> None:
-        """Wait for this connection no longer."""
+        """Wait for this connection no longer; what has arrived early is kept."""
         number = conn.sock.fileno()
         self._waits.pop(number, None)
-        self._early.pop(number, None)
         if self._polled.pop(number, None) is not None:
             self._poller.unregister(conn.sock)
-
-    def take_early(self, conn: Any) -> bytes:
-        """What has arrived while it was parked."""
-        return self._early.pop(conn.sock.fileno(), b"")
 
     def _ready(self, sock: PatientSocket) -> None:
         number = sock.fileno()
         with self._lock:
             wait = self._waits.get(number)
             # One that has been closed a moment ago may still be among what the poller has told.
-            if wait is None and number in self._polled:
-                self._keep(number, sock)
+            if wait is None and number in self._polled and not self._keep(number, sock):
+                # Of more, and of its end, nobody is told until it is admitted again.
+                del self._polled[number]
+                self._poller.unregister(sock)
         if wait is not None:
             wait.ready(wait, sock)
 
-    def _keep(self, number: int, sock: PatientSocket) -> None:
-        """Keep what arrives early; of more, and of its end, nobody is told until it is admitted again."""
-        if number not in self._early:
-            try:
-                data = sock.take(BLOCK)
-            except OSError:
-                data = b""
-            if data:
-                self._early[number] = data
-                return
-        del self._polled[number]
-        self._poller.unregister(sock)
+    def _keep(self, number: int, sock: PatientSocket) -> bool:
+        """Keep what arrives early, once; whether there was room, and anything."""
+        if number in self._early or not self._budget.take(BLOCK):
+            return False
+        data = b""
+        with suppress(OSError):
+            data = sock.take(BLOCK)
+        self._budget.give_back(BLOCK - len(data))
+        if data:
+            self._early[number] = data
+        return bool(data)
 
     def look(self, now: float) -> None:
         """Let those expire whose time is over."""

@@ -79,7 +79,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not ty
 
     def run(self) -> None:
         """Serve until the worker is to stop, and then until all has been answered."""
-        self._waiting = WaitingRoom(self.poller)
+        self._waiting = WaitingRoom(self.poller, self._budget)
         self._crew = Crew(self.cfg.threads, self._answer)
         super().run()
 
@@ -121,6 +121,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not ty
         try:
             return self._answered_in_time(req, conn)
         except OutOfTimeError:
+            conn.sock.drop_answer()
             if not conn.sock.has_answered:
                 write_last_words(conn.sock, HTTPStatus.SERVICE_UNAVAILABLE, "The request took too long.")
             return False
@@ -137,8 +138,8 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not ty
             keep = bool(super().handle_request(req, conn))
             conn.sock.end_answer()
         finally:
-            conn.sock.drop_answer()
             self._time_limit.end()
+            conn.sock.drop_answer()
         return keep
 
     def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:  # noqa: FBT001 - gunicorn's signature
@@ -260,7 +261,8 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not ty
         keep = False
         try:
             keep = bool(self.handle(conn))
-        except Exception:
+        except BaseException:
+            # A view may exit, and its thread is needed.
             self.log.exception("Error handling a connection")
         self._budget.give_back(conn.kept)
         if keep and not conn.sock.outbox and self._goes_on(conn):
@@ -277,15 +279,15 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not ty
         wait = self._wait_for_request(conn, self.cfg.keepalive)
         if self._waiting.resume(wait):
             return True
-        early = self._waiting.take_early(conn)
         inbox: Inbox = wait.inbox  # type: ignore[assignment]
-        if early and self._budget.take(len(early)):
-            if inbox.add(early) and not inbox.refusal and not inbox.streams:
-                self._hand_over(wait, inbox)
-                return True
-            self._budget.give_back(len(early))
-        conn.parser.unreader.unread(early)
-        return False
+
+        def is_request(early: bytes) -> bool:
+            return inbox.add(early) and not inbox.refusal and not inbox.streams
+
+        if not self._waiting.take_early(conn, is_request):
+            return False
+        self._hand_over(wait, inbox)
+        return True
 
     def _see_answered_off(self) -> None:
         """Go on with what threads have answered."""
@@ -320,7 +322,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not ty
         elif not keep:
             self._part(conn)
         else:
-            self._expect(conn, self.cfg.keepalive, conn.parser.unreader.take_buffered())
+            self._expect(conn, self.cfg.keepalive, conn.parser.unreader.take_buffered() + self._taken_early(conn))
 
     def _send(self, keep: bool, wait: Wait, sock: PatientSocket) -> None:  # noqa: FBT001 - bound by partial
         """Send what the client takes now."""
@@ -360,10 +362,17 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not ty
     def _abandon(self, wait: Wait) -> None:
         self._close(wait.conn)
 
+    def _taken_early(self, conn: Any) -> bytes:
+        """What has arrived while its thread was busy; whoever takes it counts it."""
+        early = self._waiting.take_early(conn)
+        self._budget.give_back(len(early))
+        return early
+
     def _close(self, conn: Any) -> None:
         self._waiting.dismiss(conn)
+        self._taken_early(conn)
         self.nr_conns -= 1
-        conn.close()
+        conn.sock.release()
 
 
 def _refuse_stacked_codings(req: Any) -> None:

@@ -15,8 +15,8 @@ def pair():
     with socket.create_server(("127.0.0.1", 0)) as plain, socket.create_connection(plain.getsockname()) as client:
         client.settimeout(0.2)
         sock, _ = PatientListener(plain, Patience(silence=1.0), Budget(1_000_000)).accept()
-        with sock:
-            yield sock, client
+        yield sock, client
+        sock.release()
 
 
 def test_the_head_of_an_answer_goes_with_its_body_in_one_message(pair):
@@ -60,6 +60,16 @@ def test_a_head_goes_before_the_file_behind_it(pair, tmp_path):
     while len(got) < 12:
         got += client.recv(100)
     assert got == b"head content"
+
+
+def test_the_number_of_a_connection_that_is_closed_is_free_only_when_it_is_released(pair):
+    sock, client = pair
+    number = sock.fileno()
+    sock.close()
+    assert client.recv(100) == b""
+    assert sock.fileno() == number
+    sock.release()
+    assert sock.fileno() == -1
 
 
 def test_what_has_not_arrived_is_not_waited_for(pair):

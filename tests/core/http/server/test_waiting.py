@@ -12,6 +12,7 @@ from api.core.http.server.sockets import Budget, Patience, PatientListener
 from api.core.http.server.waiting import BLOCK, Wait, WaitingRoom
 
 SOON = 10
+BUDGET = Budget(1_000_000)
 
 
 class Room:
@@ -23,7 +24,7 @@ class Room:
         self.changes = 0
         for name in ("register", "unregister", "modify"):
             setattr(self.poller, name, self._counted(getattr(self.poller, name)))
-        self.waiting = WaitingRoom(self.poller)
+        self.waiting = WaitingRoom(self.poller, BUDGET)
         self.received = []
 
     def _counted(self, method):
@@ -48,11 +49,11 @@ class Room:
 @pytest.fixture
 def room():
     with socket.create_server(("127.0.0.1", 0)) as plain, socket.create_connection(plain.getsockname()) as client:
-        sock, _ = PatientListener(plain, Patience(), Budget(1_000_000)).accept()
+        sock, _ = PatientListener(plain, Patience(), BUDGET).accept()
         made = Room(SimpleNamespace(sock=sock, client="127.0.0.1"), client)
         yield made
         made.poller.close()
-        sock.close()
+        sock.release()
 
 
 def test_what_arrives_is_told_to_whoever_waits(room):
@@ -108,6 +109,16 @@ def test_a_client_that_leaves_while_a_thread_answers_is_noticed_afterwards(room)
     room.waiting.admit(room.wait(), EVENT_READ)
     room.round()
     assert room.received == [b""]
+
+
+def test_what_is_not_enough_stays_until_it_is_asked_for_on_the_loop(room):
+    room.waiting.admit(room.wait(), EVENT_READ)
+    room.waiting.park(room.conn)
+    room.client.sendall(b"half")
+    room.round()
+    assert room.waiting.take_early(room.conn, lambda early: early == b"whole") == b""
+    room.waiting.dismiss(room.conn)
+    assert room.waiting.take_early(room.conn) == b"half"
 
 
 def test_waiting_to_send_and_then_to_receive_is_one_registration(room):

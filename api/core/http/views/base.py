@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +51,10 @@ ALLOW_LISTS_KEPT = 64
 
 
 @lru_cache(PLANS_KEPT)
-def _view_plan(query_string: bytes, allowed: AllowList, _user_id: int | None, known: bool) -> QueryPlan:  # noqa: FBT001 - a cache's key
+def _view_plan(query_string: bytes, allowed: AllowList, _user_id: int | None, *, known: bool = False) -> QueryPlan:
     """The plan, which bears who is asking; with `known` it leaves out versions that the reader is told."""
     plan = parse_view(parsed_pairs(query_string), allowed)
-    return dataclasses.replace(plan, known=(0,)) if known else plan
+    return replace(plan, known=(0,)) if known else plan
 
 
 def list_plan(
@@ -96,7 +97,7 @@ class BaseViews:
 
     def view_plan(self, *, known: bool = False) -> QueryPlan:
         """What the query string asks to see of one row, of which `known` versions are left out."""
-        return _view_plan(request.query_string, self.allow_list, current_caller().user_id, known)
+        return _view_plan(request.query_string, self.allow_list, current_caller().user_id, known=known)
 
     def written_plan(self) -> QueryPlan:
         """What the query string asks to see of a row that is written; being live, it has no `deleted` to ask for."""

@@ -1,6 +1,7 @@
 """What the database refused, said in terms of the fields concerned.
 
-SQLSTATE codes: PostgreSQL documentation, appendix A; `AC401` is raised by the check of a credential.
+SQLSTATE codes: PostgreSQL documentation, appendix A; `AC401` is raised by the check of a credential, `AC422` where what
+is referred to is not there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.core.database.model import Base
+from api.core.database.required import MISSING, missing_by
 from api.core.database.types import CHECK_DETAIL
 from api.core.database.watchdog import DroppedError
 from api.core.errors import (
@@ -93,7 +95,7 @@ def _by_sqlstate(code: str, error: DBAPIError) -> APIError | None:
         return _unavailable(code)
     if code.startswith(_DATA_EXCEPTION_CLASS):
         return InvalidError("A value is outside of what the database can store.")
-    return None
+    return missing_by(error.orig.diag.message_detail) if code == MISSING else None  # type: ignore[union-attr]
 
 
 def _unavailable(code: str) -> UnavailableError:

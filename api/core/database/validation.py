@@ -54,7 +54,14 @@ def check_row(mapper: Mapper[Any], _connection: Connection, target: object) -> N
     Raises:
         InvalidError: pointing at each field that breaks a rule.
     """
-    violations = [violation for key, column in _validated(mapper) for violation in _violations(key, column, target)]
+    state = instance_state(target)
+    known, is_stored = state.dict, state.has_identity
+    violations = [
+        violation
+        for key, column in _validated(mapper)
+        if key in known and not (is_stored and not state.attrs[key].history.has_changes())
+        for violation in _broken_rules(column, known[key])
+    ]
     if violations:
         raise InvalidError(violations=violations)
 
@@ -71,19 +78,11 @@ def _validated(mapper: Mapper[Any]) -> list[tuple[str, Column[Any]]]:
     return _VALIDATED[mapper]
 
 
-def _violations(key: str, column: Column[Any], target: object) -> Iterator[Violation]:
-    state = instance_state(target)
-    if key not in state.dict or (state.has_identity and not state.attrs[key].history.has_changes()):
-        return
-    yield from _broken_rules(column, state.dict[key])
-
-
-def _broken_rules(column: Column[Any], value: object) -> Iterator[Violation]:
+def _broken_rules(column: Column[Any], value: object) -> list[Violation]:
     # What SQL is to work out, only SQL can check.
     if value is None or isinstance(value, ClauseElement) or hasattr(value, "__clause_element__"):
-        return
-    for path, message in problems(column, value):
-        yield Violation(message, pointer=pointer_to([column.name, *path]))
+        return []
+    return [Violation(message, pointer=pointer_to([column.name, *path])) for path, message in problems(column, value)]
 
 
 def check_values(mapper: Mapper[Any], values: Mapping[str, Any]) -> None:

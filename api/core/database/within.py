@@ -27,7 +27,8 @@ def connection_of(session: Session, mapper: Mapper[Any] | None = None) -> Sessio
     """The connection of the session's transaction, to the database of `mapper` where that is another one."""
     session = plain(session)
     connections = kept(session)
-    known = connections.get(mapper)
+    engine = session.get_bind(mapper)
+    known = connections.get(engine)
     # A savepoint is made when the session is asked for its connection within it.
     if known is not None and known[0] is _innermost(session):
         found: SessionConnection | Connection = known[1]
@@ -35,7 +36,7 @@ def connection_of(session: Session, mapper: Mapper[Any] | None = None) -> Sessio
     connection = session.connection({} if mapper is None else {"mapper": mapper})
     # Past SQLAlchemy's layers, its echo would not tell of them.
     found = connection if connection.engine.echo else SessionConnection(connection)
-    connections[mapper] = _innermost(session), found
+    connections[engine] = _innermost(session), found
     return found
 
 

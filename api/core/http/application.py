@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 _NAMES_KEPT = 256
 _BODILESS = frozenset({100, 101, 102, 103, 204})
 _COMPLETED = frozenset({"Location", "Content-Location"})
-"""Headers that werkzeug puts into another form."""
+"""Headers that werkzeug puts into another form,"""
+_PLAIN = re.compile(r"(/[\w.~-]+)+", re.ASCII)
+"""unless they are in it already."""
 
 
 class Response(flask.Response):
@@ -47,7 +50,10 @@ class Response(flask.Response):
             or self._on_close
             or self._status_code in _BODILESS
             or environ["REQUEST_METHOD"] == "HEAD"
-            or not names.isdisjoint(_COMPLETED)
+            or (
+                not names.isdisjoint(_COMPLETED)
+                and any(name in _COMPLETED and not _PLAIN.fullmatch(value) for name, value in headers)
+            )
         ):
             return super().__call__(environ, start_response)
         if unchanged:

@@ -53,6 +53,9 @@ class Service(Generic[M]):
         self.repository: Repository[M] = Repository(model, session)
         self._refers_to = References(model, session, self.references, owners)
         self._is_acquainted = False
+        self.asks_later = False
+        """Whether what `prepared` looks for is looked for in front of the next statement: what is not there ends the
+        transaction then, which is all the same to a view."""
 
     def create(self, data: Mapping[str, Any]) -> M:
         """Insert a row made of `data`.
@@ -123,7 +126,7 @@ class Service(Generic[M]):
 
     def prepared(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """`data` with references turned into rows, after a check that all that it refers to is there."""
-        return self._refers_to.resolved(data)
+        return self._refers_to.resolved(data, later=self.asks_later and not self._is_acquainted)
 
     # -- many rows ------------------------------------------------------------------------------------------------
 

@@ -102,6 +102,8 @@ RESPONSES = {
     "not modified": lambda kind: kind(status=304, headers={"ETag": '"1"'}),
     "a status of its own": lambda kind: kind("text", "299 Fine"),
     "a place": lambda kind: kind("text", 201, {"Location": "/büro"}),
+    "a plain place": lambda kind: kind("text", 201, {"Location": "/api/v1/products/7", "Content-Location": "/a b"}),
+    "only plain places": lambda kind: kind("text", 201, {"Location": "/api/v1/products/7"}),
     "a list of texts": lambda kind: kind(["one", "two"]),
     "a list of its own length": lambda kind: kind(["one", "two"], headers={"Content-Length": "6"}),
     "a stream": lambda kind: kind(iter(["one", "two"])),

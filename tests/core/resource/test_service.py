@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import uuid
+from contextlib import contextmanager
 from decimal import Decimal
 
 import pytest
@@ -11,6 +13,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from api.core.database.session import STRICT_LOADING, transaction
+from api.core.database.watchdog import WatchedCursor
 from api.core.errors import ConflictError, InvalidError, NotFoundError, PreconditionFailedError
 from api.core.resource.service import Service
 from api.extensions import db
@@ -39,6 +42,15 @@ def pointers(error):
 def stored_products():
     with db.engine.connect() as connection:
         return connection.scalar(text("SELECT count(*) FROM products"))
+
+
+@contextmanager
+def sent_messages():
+    """What goes to the database."""
+    with pytest.MonkeyPatch.context() as patch:
+        sent, execute = [], WatchedCursor.execute
+        patch.setattr(WatchedCursor, "execute", lambda *args: sent.append(args[1]) or execute(*args))
+        yield sent
 
 
 # -- create
@@ -108,6 +120,66 @@ def test_two_transactions_may_refer_to_the_same_parent_at_once(products, data):
         other.execute(text("SET LOCAL lock_timeout = '500ms'"))
         Service(Product, other).create(data | {"sku": "other"})
     assert stored_products() == 1
+
+
+# -- what is looked for in front of the next statement
+
+
+@pytest.fixture
+def waiting(products):
+    products.asks_later = True
+    return products
+
+
+def test_a_parent_that_is_asked_about_later_costs_no_message_of_its_own(waiting, data, statements):
+    with transaction(waiting.session):
+        waiting.create(data)
+        with sent_messages() as sent, statements() as counted:
+            waiting.create(data | {"sku": "other"})
+    assert (len(sent), counted.count) == (1, 2)
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_parent_that_is_asked_about_later_is_refused_by_the_next_statement(waiting, data, is_deleted):
+    key = 999
+    if is_deleted:
+        category = CategoryFactory()
+        category.soft_delete()
+        waiting.session.commit()
+        key = category.id
+    with pytest.raises(InvalidError) as caught, transaction(waiting.session):
+        waiting.prepared(data | {"category_id": key})
+        waiting.session.scalars(select(Product)).all()
+        pytest.fail("was not refused")
+    assert [(one.pointer, one.detail) for one in caught.value.violations] == [
+        ("/category_id", f"There is no category {key}.")
+    ]
+
+
+def test_a_parent_that_is_asked_about_later_is_refused_by_the_commit_at_the_latest(waiting, data):
+    with pytest.raises(InvalidError), transaction(waiting.session):
+        waiting.prepared(data | {"category_id": 999})
+
+
+def test_every_parent_that_is_not_there_is_named_also_later(session):
+    service = Service(OrderItem, session())
+    service.asks_later = True
+    key = uuid.UUID(int=1)
+    with pytest.raises(InvalidError) as caught, transaction(service.session):
+        service.create({"order_id": key, "product_id": 999, "quantity": 1, "unit_price": 1})
+    assert [violation.detail for violation in caught.value.violations] == [
+        f"There is no order {key}.",
+        "There is no product 999.",
+    ]
+
+
+def test_a_parent_that_is_asked_about_later_cannot_be_deleted_any_more(waiting, data):
+    with transaction(waiting.session) as own, Session(db.engine) as other:
+        waiting.prepared(data)
+        own.execute(text("SELECT 1"))
+        other.execute(text("SET lock_timeout = '50ms'"))
+        with pytest.raises(Exception, match="lock timeout"):
+            other.execute(text("SELECT * FROM categories FOR UPDATE"))
 
 
 # -- update

@@ -110,7 +110,11 @@ class BaseViews:
         """`with self.writing() as service:` a service in a transaction, in which nothing is loaded lazily."""
         with self.db.transaction() as session:
             session.info[STRICT_LOADING] = True
-            yield self.resource.service_class(self.model, session, self._references, owners=self.resource.policy.owners)
+            service = self.resource.service_class(
+                self.model, session, self._references, owners=self.resource.policy.owners
+            )
+            service.asks_later = True
+            yield service
 
     def written(self, session: Session, plan: QueryPlan, key: Any, status: int) -> Response:
         """The row as a read would show it, seen from within the transaction that wrote it."""

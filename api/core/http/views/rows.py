@@ -53,8 +53,13 @@ class RowViews(BaseViews):
             row = service.create(self.rules.new(data))
             response = self.written(service.session, plan, row.id, 201)
             # Below the collection's own address: the view of a row may be left out.
-            response.headers["Location"] = f"{url_for(f'{self.resource.name}.create')}/{row.id}"
+            response.headers["Location"] = f"{self._address()}/{row.id}"
             return response
+
+    def _address(self) -> str:
+        """The collection's own."""
+        view = f"{self.resource.name}.create"
+        return f"{request.script_root}{request.path}" if request.endpoint == view else url_for(view)
 
     def replace(self, data: Mapping[str, Any], key: Any) -> Response:
         """Replace one: what is not given gets its default."""

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from flask import current_app, has_app_context
 from marshmallow import ValidationError, fields, validate
-from sqlalchemy import Text, cast, func
+from sqlalchemy import Text, and_, case, cast, func, literal_column
+from sqlalchemy.dialects.postgresql import TIMESTAMP
 
+from api.core.query.file_rows import in_files
 from api.core.query.projection import sql_form
 from api.core.query.values import ValueProblemError, parse_timestamp
 
@@ -125,6 +127,16 @@ class Timestamp(fields.DateTime):
 def _timestamp_sql(field: Timestamp, column: ColumnElement[Any]) -> ColumnElement[Any]:
     del field
     return func.to_char(func.timezone("UTC", column), _TIMESTAMP_SQL, type_=Text())
+
+
+@in_files(_timestamp_sql)
+def _timestamp_text(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The text that PostgreSQL has for it costs less than `to_char`, but leaves zeros at the end out."""
+    has_six_digits = column != cast(column, TIMESTAMP(timezone=True, precision=5))
+    has_four_digit_year = column.between(literal_column("'0001-01-02'"), literal_column("'9999-12-30'"))
+    text = cast(func.timezone("UTC", column), Text).concat("Z")
+    short = func.replace(text, " ", "T", type_=Text())
+    return case((and_(has_six_digits, has_four_digit_year), short), else_=_timestamp_sql(Timestamp(), column))
 
 
 class JSONObject(fields.Raw):

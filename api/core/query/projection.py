@@ -8,20 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from marshmallow import fields
 from sqlalchemy import (
-    JSON,
-    Cast,
-    Integer,
     Label,
-    Numeric,
-    String,
     Text,
     UnaryExpression,
-    Uuid,
     bindparam,
     case,
     cast,
     func,
-    literal,
     literal_column,
     select,
     true,
@@ -162,8 +155,6 @@ class Shown:
 
 
 _Key = tuple[int, list["_Key"]]
-_WRITTEN_AS_TEXT = (String, Integer, Numeric, Uuid, JSON)
-"""Not booleans, for one: COPY writes `t` where a cast gives `true`."""
 _EMPTY: ColumnElement[Any] = literal_column("'{}'::jsonb", JSONB)
 
 
@@ -195,68 +186,23 @@ def row_json(
 
     `column_of` finds an attribute of `model` in `source`; `extra` are labelled expressions to add at the end.
     """
-    cells, joined, used = _cells(schema, model, source, column_of, shown)
+    cells, joined, used = cells_of(schema, model, source, column_of, shown)
     row = select(*cells, *extra).correlate(*used).lateral()
     return func.row_to_json(row.table_valued()), joined.join(row, true())
 
 
-def row_texts(
+def cells_of(
     schema: Schema,
     model: type,
     source: FromClause,
     column_of: Callable[[str], ColumnElement[Any]],
     shown: Shown,
-    wrap: Callable[[fields.Field[Any], ColumnElement[Any]], ColumnElement[Any]],
-) -> tuple[list[ColumnElement[Any]], FromClause]:
-    """Like `row_json`, but each field apart, as the text that stands in the JSON, unquoted; a null is NULL.
-
-    A single related row is taken apart, too, and its fields are labelled as a path: `category.name`. `wrap` has the
-    last word on each text.
-    """
-    cells, joined, _ = _cells(schema, model, source, column_of, shown)
-    texts: list[ColumnElement[Any]] = []
-    for cell, field in zip(cells, dumped_fields(schema).values(), strict=True):
-        if is_embed(field) and not field.many:  # type: ignore[attr-defined]
-            texts += _taken_apart(field, cell.element, cell.name, wrap)
-        else:
-            texts.append(wrap(field, _text_of(cell.element)).label(cell.name))
-    return texts, joined
-
-
-def _text_of(value: ColumnElement[Any]) -> ColumnElement[Any]:
-    """`value` as COPY has to write it: most types are what their cast to text is, and the cast takes time."""
-    if isinstance(value, Cast) and isinstance(value.clause.type, _WRITTEN_AS_TEXT) and type(value.type) is Text:
-        return value.clause
-    return value if isinstance(value.type, _WRITTEN_AS_TEXT) else cast(value, Text)
-
-
-def _taken_apart(
-    field: Any,
-    document: ColumnElement[Any],
-    name: str,
-    wrap: Callable[[fields.Field[Any], ColumnElement[Any]], ColumnElement[Any]],
-) -> list[ColumnElement[Any]]:
-    """The fields of the JSON object `document` as texts."""
-    texts: list[ColumnElement[Any]] = []
-    for inner_name, inner in dumped_fields(field.schema).items():
-        label = f"{name}.{inner_name}"
-        if is_embed(inner) and not inner.many:  # type: ignore[attr-defined]
-            inside = document.op("->", return_type=JSON())(literal(inner_name, Text()))
-            texts += _taken_apart(inner, inside, label, wrap)
-        else:
-            text = document.op("->>", return_type=Text())(literal(inner_name, Text()))
-            texts.append(wrap(inner, text).label(label))
-    return texts
-
-
-def _cells(
-    schema: Schema,
-    model: type,
-    source: FromClause,
-    column_of: Callable[[str], ColumnElement[Any]],
-    shown: Shown,
+    form: Callable[[fields.Field[Any], ColumnElement[Any]], ColumnElement[Any]] = sql_form,
 ) -> tuple[list[Label[Any]], FromClause, list[FromClause]]:
-    """The fields of one row, `source` joined with what they need, and all that they are taken from."""
+    """The fields of one row, `source` joined with what they need, and all that they are taken from.
+
+    `form` makes of a column what is shown; of embedded rows it is always `sql_form`.
+    """
     cells: list[Label[Any]] = []
     used: list[FromClause] = [source]
     joined = source
@@ -268,7 +214,7 @@ def _cells(
             joined = joined.outerjoin(related, true())
             cells.append(related.c.j.label(name))
         else:
-            cells.append(shown.of(name, sql_form(field, column_of(attribute_of(field)))).label(name))
+            cells.append(shown.of(name, form(field, column_of(attribute_of(field)))).label(name))
     return cells, joined, used
 
 

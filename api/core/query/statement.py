@@ -32,9 +32,10 @@ from sqlalchemy.orm import aliased
 import api.core.query.estimate  # noqa: F401 - for its listener, which makes the function that is called here
 from api.core.query.compiled import ShapeCache, Statement, compiled
 from api.core.query.conditions import Conditions
+from api.core.query.file_rows import FileRows
 from api.core.query.json_values import sortable_at
 from api.core.query.plan import RANK
-from api.core.query.projection import Shown, needed_attributes, row_json, row_texts
+from api.core.query.projection import Shown, needed_attributes, row_json
 from api.core.query.relations import is_nullable, live, mapper_of, related_model, relationship_of, scope
 from api.core.query.search import BY_WORDS, KEY, RANK_COLUMN, Highlights, Matches
 
@@ -178,14 +179,20 @@ class _Builder:
         else:
             found, order = self._found_rows(self._matches)
             query = self._of_keys(found)
-        rows = query.add_columns(*_labelled(order, _SORT_KEY)).subquery()
+        file = FileRows(self._schema, self._model)
+        query = query.add_columns(*_labelled(order, _SORT_KEY))
+        if shared := file.shared_texts:
+            # OFFSET keeps the planner from working them out wherever they stand.
+            in_order = (_ordered(key, backward=False) for key in order)
+            query = query.add_columns(*shared).order_by(*in_order).offset(literal_column("0"))
+        rows = query.subquery()
         what: list[ColumnElement[Any]]
         if form == "json":
-            body, joined = row_json(self._schema, self._model, rows, rows.c.__getitem__, self._shown)
+            body, joined = file.lines(rows, self._shown)
             what = [body]
         else:
             wrap = _formula_escaped if form == "escaped texts" else _as_it_is
-            what, joined = row_texts(self._schema, self._model, rows, rows.c.__getitem__, self._shown, wrap)
+            what, joined = file.texts(rows, self._shown, wrap)
         keys = [replace(key, expression=rows.c[_SORT_KEY.format(number)]) for number, key in enumerate(order)]
         return select(*what).select_from(joined).order_by(*(_ordered(key, backward=False) for key in keys))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from api.core.database.copying import CopyOut
 from api.core.database.session import translated_failures
+from api.core.query.file_rows import DATE_STYLE
 from api.core.query.read import quoted
 from api.core.query.statement import export_statement
 from api.core.resource.transfer.formats import Format
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 # JSON text has no control characters in it, so with these nothing is ever quoted: a row is a line as it is.
 _AS_LINES = r"FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02', ENCODING 'UTF8'"
 _AS_CSV = "FORMAT csv, HEADER true, ENCODING 'UTF8'"
-_BEGIN = "SELECT set_config('statement_timeout', %(timeout)s, true), set_config('transaction_read_only', 'on', true)"
+_BEGIN = (
+    "SELECT set_config('statement_timeout', %(timeout)s, true), set_config('transaction_read_only', 'on', true), "
+    f"set_config('DateStyle', '{DATE_STYLE}', true)"
+)
 _GZIP = zlib.MAX_WBITS | 16
 GZIP_LEVEL = 6
 

@@ -20,7 +20,7 @@ import psycopg2
 from psycopg2.extensions import cursor as DriverCursor  # noqa: N812 - a class, whatever its name
 from psycopg2.sql import Composable
 
-from api.core.database.prepared import MISTAKEN, prepared, written_out
+from api.core.database.prepared import MISTAKEN, prepared
 from api.core.database.watchdog import PING, WatchedCursor
 
 if TYPE_CHECKING:
@@ -178,14 +178,13 @@ class AttributedCursor(WatchedCursor):
         Raises:
             psycopg2.Error: as `execute` does.
         """
-        known, statement = self.connection.prepared, prepared(text, written_out(parameters))
+        known, statement = self.connection.prepared, prepared(text, parameters.get("size"))
         attempts = _ATTEMPTS if self.connection.is_preparing else 0
         for _ in range(attempts):
             if statement.name in known.unfit:
                 break
-            query = self._behind_news(known.message(statement), text, has_values=True)
             try:
-                super().execute(query, parameters)
+                super().execute(self._told_first(text) + known.message(statement), parameters)
             except psycopg2.Error as error:
                 if error.pgcode not in MISTAKEN:
                     raise
@@ -194,6 +193,23 @@ class AttributedCursor(WatchedCursor):
                 known.names.add(statement.name)
                 return
         self.execute(text, parameters)
+
+    def _told_first(self, text: str) -> str:
+        """What a read in autocommit has to be told, as the beginning of its message."""
+        acting, needs = _CURRENT.get(), _needs_telling(text)
+        if not needs.check or not (needs.tables or acting.credential):
+            return ""
+        known = self.connection.tellings
+        # Most of what is told is told again and again.
+        key = (needs, acting.user_id, acting.unrestricted, acting.credential)
+        told = known.get(key)
+        if told is None:
+            if len(known) >= _TEXTS:
+                known.clear()
+            told = known[key] = self._telling(text).decode().replace("%", "%%") + ";\n"
+        if acting.credential:
+            _CHECKED.set(True)
+        return told
 
     def executemany(self, query: Any, vars_list: Any) -> None:
         """Run a statement many times."""
@@ -257,16 +273,8 @@ class AttributedCursor(WatchedCursor):
             _CHECKED.set(True)
             parts.append(f"SELECT {acting.credential.check}")
             values += acting.credential.values
-        return self._literal("; ".join(parts), tuple(values))
-
-    def _literal(self, text: str, values: tuple[Any, ...]) -> bytes:
-        """`text` with `values` in it. Most of what is told is told again and again."""
-        known = self.connection.literals if self.connection.autocommit else {}
-        if (text, values) not in known:
-            if len(known) >= _TEXTS:
-                known.clear()
-            known[text, values] = self.mogrify(text, values)
-        return known[text, values]
+        told: bytes = self.mogrify("; ".join(parts), values)
+        return told
 
     def _rows(self, acting: Acting, tables: frozenset[str]) -> tuple[list[str], list[Any]]:
         """What tells which rows of these tables may be touched.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from api.core import json_text
 from api.core.database.connection import AttributedConnection, UnpreparingConnection
+from api.core.database.pool import LendingPool
 from api.core.database.preparing import PreparingCursor
 from api.core.database.watchdog import Patience
 
@@ -30,6 +31,7 @@ _next_spared: ContextVar[bool] = ContextVar("next_spared", default=False)
 def engine_options(settings: Settings) -> dict[str, Any]:
     """Options for `sqlalchemy.create_engine`, as the settings ask for them."""
     return {
+        "poolclass": LendingPool,
         "pool_size": settings.pool_size,
         "max_overflow": settings.max_overflow,
         "pool_recycle": settings.pool_recycle,

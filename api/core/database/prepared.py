@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _PLACEHOLDER = re.compile(r"%\((\w+)\)s|%%")
-_WRITTEN_OUT = frozenset({"size"})
-"""Parameters that plans depend on too much: for an unknown number of rows, a tenth of the table is assumed."""
+_SIZE = "size"
+"""A parameter that is part of the prepared text: for an unknown number of rows, a tenth of the table is assumed."""
 _TEXTS = 1024
 _PREPARED_MAX = 200
 """Statements kept by one connection; then it begins anew."""
@@ -65,14 +65,16 @@ def is_preparable(text: str) -> bool:
 
 
 @lru_cache(_TEXTS)
-def prepared(text: str, written_out: tuple[tuple[str, int], ...]) -> Prepared:
-    """`text` with placeholders such as `%(key)s`, to be prepared and executed."""
-    values = dict(written_out)
+def prepared(text: str, size: int | None = None) -> Prepared:
+    """`text` with placeholders such as `%(key)s`, to be prepared and executed; `size` is that of the page, if any."""
     pieces, names = _template(text)
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(n for n in names if n not in values), 1)}
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(n for n in names if n != _SIZE), 1)}
+    places = {name: f"${number}" for name, number in numbers.items()}
+    if size is not None:
+        places[_SIZE] = str(int(size))
     parts = [pieces[0]]
     for name, piece in zip(names, pieces[1:], strict=True):
-        parts += [str(values[name]) if name in values else f"${numbers[name]}", piece]
+        parts += [places[name], piece]
     body = "".join(parts)
     digest = f"r_{blake2b(body.encode(), digest_size=12).hexdigest()}"
     arguments = ", ".join(f"%({name})s" for name in numbers)
@@ -98,11 +100,6 @@ def _element(value: Any) -> str:
         return str(value)
     escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def written_out(parameters: dict[str, Any]) -> tuple[tuple[str, int], ...]:
-    """Those of the parameters that are part of the prepared text."""
-    return tuple((name, int(parameters[name])) for name in _WRITTEN_OUT if name in parameters)
 
 
 class Known:

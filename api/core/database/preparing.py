@@ -32,7 +32,7 @@ class PreparingCursor(AttributedCursor):
         if self.connection.autocommit:
             self.read(text, parameters)
             return
-        statement = prepared(text, ())
+        statement = prepared(text)
         if not self._is_prepared(statement, text):
             self.execute(text, parameters)
             return
@@ -53,7 +53,7 @@ class PreparingCursor(AttributedCursor):
         if self.connection.autocommit:
             self.read(text, parameters)
             return
-        statement = prepared(text, ())
+        statement = prepared(text)
         query = statement.execute if self._is_prepared(statement, text) else text
         self.connection.waiting.append(self.mogrify(query, parameters))
 

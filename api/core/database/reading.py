@@ -37,8 +37,11 @@ class ReadConnection:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._pool: Any = engine.pool
+        self._lent: Any = None
+        self._taken: Any = None
         self.connection: Any = None
-        """The pool's connection, as SQLAlchemy's bears it."""
+        """The driver's connection."""
 
     def __enter__(self) -> Self:
         try:
@@ -69,10 +72,10 @@ class ReadConnection:
         try:
             return self._sent(text, parameters)
         except psycopg2.Error as error:
-            is_lost = bool(self.connection.dbapi_connection.closed)
+            is_lost = bool(self.connection.closed)
             if not is_lost:
                 raise as_sqlalchemy(text, error, lost=False) from error
-            self.connection.invalidate(error)
+            (self._lent or self._taken).invalidate(error)
             if time.monotonic() - began > _SOON:
                 raise as_sqlalchemy(text, error, lost=True) from error
         self._give_back()
@@ -80,26 +83,35 @@ class ReadConnection:
         try:
             return self._sent(text, parameters)
         except psycopg2.Error as error:
-            raise as_sqlalchemy(text, error, lost=bool(self.connection.dbapi_connection.closed)) from error
+            raise as_sqlalchemy(text, error, lost=bool(self.connection.closed)) from error
 
     def _take(self) -> None:
         try:
-            self.connection = connection_for_reads(self._engine)
+            self._lent = self._pool.lend()
+            if self._lent is not None:
+                self.connection = self._lent.dbapi_connection
+                return
+            self._taken = connection_for_reads(self._engine)
         except psycopg2.Error as error:
             raise as_sqlalchemy(None, error, lost=False) from error
-        self.connection.dbapi_connection.autocommit = True
+        self.connection = self._taken.dbapi_connection
+        self.connection.autocommit = True
 
     def _give_back(self) -> None:
-        connection, self.connection = self.connection, None
-        if connection is None:
+        lent, self._lent = self._lent, None
+        if lent is not None:
+            self._pool.take_back(lent)
+            return
+        taken, self._taken = self._taken, None
+        if taken is None:
             # Another one could not be had.
             return
-        if connection.is_valid and not connection.dbapi_connection.closed:
-            connection.dbapi_connection.autocommit = False
-        connection.close()
+        if taken.is_valid and not self.connection.closed:
+            self.connection.autocommit = False
+        taken.close()
 
     def _sent(self, text: str, parameters: dict[str, Any] | None) -> Result:
-        with self.connection.dbapi_connection.cursor() as cursor:
+        with self.connection.cursor() as cursor:
             if parameters is None:
                 cursor.execute(text)
             else:

@@ -66,9 +66,9 @@ class _Watchdog:
         self._deadlines: dict[object, tuple[float, int]] = {}
         self._thread: threading.Thread | None = None
 
-    def begin(self, entry: object, connection: DriverConnection, seconds: float) -> None:
-        """Shut the connection's socket down in so many seconds, unless `end(entry)` is called before."""
-        self._deadlines[entry] = (time.monotonic() + seconds, connection.fileno())
+    def begin(self, entry: object, connection: DriverConnection, deadline: float) -> None:
+        """Shut the connection's socket down at that time of the monotonic clock, unless `end(entry)` is called before."""
+        self._deadlines[entry] = (deadline, connection.fileno())
         if self._thread is None:
             self._start()
 
@@ -82,7 +82,7 @@ class _Watchdog:
     def watching(self, connection: DriverConnection, seconds: float) -> Iterator[None]:
         """Shut the connection's socket down when the block takes longer than `seconds`."""
         entry = object()
-        self.begin(entry, connection, seconds)
+        self.begin(entry, connection, time.monotonic() + seconds)
         try:
             yield
         finally:
@@ -166,7 +166,7 @@ class WatchedCursor(DriverCursor):
             if seconds is None:
                 super().execute(query, vars)
             else:
-                _watchdog.begin(self, connection, seconds)
+                _watchdog.begin(self, connection, began + seconds)
                 try:
                     super().execute(query, vars)
                 finally:

@@ -101,7 +101,7 @@ def test_reads_spare_the_ping_that_everybody_else_sends(database, monkeypatch):
     asked = []
     with db.reading() as connection:
         connection.exec_driver_sql("SELECT 1 AS one")
-        driver = connection.connection.dbapi_connection
+        driver = connection.connection
         monkeypatch.setattr(type(driver), "has_answered_lately", property(lambda _: asked.append(1) or True))
     with db.reading():
         assert len(asked) == 1
@@ -132,7 +132,7 @@ def test_a_statement_that_the_server_has_forgotten_is_prepared_again(connection)
 
 def test_a_statement_that_somebody_else_has_prepared_is_used(connection):
     connection.exec_driver_sql(DOUBLED, {"number": 1})
-    connection.connection.dbapi_connection.prepared.names.clear()
+    connection.connection.prepared.names.clear()
     assert connection.exec_driver_sql(DOUBLED, {"number": 2}).scalar_one() == 4
 
 

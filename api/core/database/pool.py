@@ -1,0 +1,60 @@
+"""SQLAlchemy's pool, which also lends its connections for single reads, without what a transaction needs around it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.util.queue import Queue
+
+if TYPE_CHECKING:
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+    from api.core.database.connection import AttributedConnection
+
+
+class LendingPool(QueuePool):
+    """A pool of `AttributedConnection`s.
+
+    What SQLAlchemy hands out is a proxy that rolls back when it is closed, or forgotten; it takes 65 calls of functions
+    to make one and to take it back. A read in autocommit leaves nothing to be rolled back.
+    """
+
+    _pool: Queue[ConnectionPoolEntry]
+
+    def lend(self) -> ConnectionPoolEntry | None:
+        """The place in the pool of an idle connection that has answered lately, in autocommit, until `take_back`.
+
+        None where there is none, or where somebody listens for connections being taken: then `connect()` has to be
+        called.
+        """
+        if self.dispatch.checkout or self.dispatch.checkin:
+            return None
+        idle = self._pool
+        with idle.mutex:
+            if not idle.queue:
+                return None
+            entry = cast("Any", idle.queue.pop())
+        connection: AttributedConnection | None = entry.dbapi_connection
+        try:
+            # SQLAlchemy makes another one where this one is too old.
+            is_ready = connection and connection.has_answered_lately and entry.get_connection() is connection
+            if connection and is_ready:
+                connection.autocommit = True
+                return cast("ConnectionPoolEntry", entry)
+        except BaseException:
+            self._return_conn(entry)
+            raise
+        self._return_conn(entry)
+        return None
+
+    def take_back(self, entry: ConnectionPoolEntry) -> None:
+        """Let others have what was lent; a connection that still waits for an answer is closed."""
+        connection = cast("AttributedConnection | None", entry.dbapi_connection)
+        if connection is not None:
+            if connection.closed or connection.get_transaction_status() != TRANSACTION_STATUS_IDLE:
+                entry.invalidate()
+            else:
+                connection.autocommit = False
+        self._return_conn(entry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,16 +25,15 @@ class Caller:
     roles: frozenset[str] = frozenset()
     scopes: frozenset[str] | None = None
     is_trusted: bool = False
+    is_authenticated: bool = field(init=False, repr=False, compare=False)
+    """Whether it is known who this is."""
+    kind: tuple[bool, frozenset[str], frozenset[str] | None] = field(init=False, repr=False, compare=False)
+    """What permissions depend on; which rows are the caller's own is another matter."""
 
-    @property
-    def is_authenticated(self) -> bool:
-        """Whether it is known who this is."""
-        return self.user_id is not None
-
-    @property
-    def kind(self) -> tuple[bool, frozenset[str], frozenset[str] | None]:
-        """What permissions depend on; which rows are the caller's own is another matter."""
-        return self.user_id is not None, self.roles, self.scopes
+    def __post_init__(self) -> None:
+        """Work out once what each request asks several times."""
+        object.__setattr__(self, "is_authenticated", self.user_id is not None)
+        object.__setattr__(self, "kind", (self.is_authenticated, self.roles, self.scopes))
 
 
 ANONYMOUS = Caller("anonymous")

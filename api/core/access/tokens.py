@@ -51,7 +51,8 @@ class Grant:
     roles: frozenset[str]
 
     def __hash__(self) -> int:
-        return hash(self.session_id)
+        # The hash of a UUID is a function of Python's.
+        return hash((self.user_id, self.epoch))
 
 
 def parse_keys(value: str) -> dict[str, str]:

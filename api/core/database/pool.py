@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from sqlalchemy.pool import QueuePool
@@ -23,7 +23,7 @@ class LendingPool(QueuePool):
 
     _pool: Queue[ConnectionPoolEntry]
 
-    def lend(self) -> ConnectionPoolEntry | None:
+    def lend(self) -> Any | None:
         """The place in the pool of an idle connection that has answered lately, in autocommit, until `take_back`.
 
         None where there is none, or where somebody listens for connections being taken: then `connect()` has to be
@@ -35,23 +35,23 @@ class LendingPool(QueuePool):
         with idle.mutex:
             if not idle.queue:
                 return None
-            entry = cast("Any", idle.queue.pop())
+            entry: Any = idle.queue.pop()
         connection: AttributedConnection | None = entry.dbapi_connection
         try:
             # SQLAlchemy makes another one where this one is too old.
             is_ready = connection and connection.has_answered_lately and entry.get_connection() is connection
             if connection and is_ready:
                 connection.autocommit = True
-                return cast("ConnectionPoolEntry", entry)
+                return entry
         except BaseException:
             self._return_conn(entry)
             raise
         self._return_conn(entry)
         return None
 
-    def take_back(self, entry: ConnectionPoolEntry) -> None:
+    def take_back(self, entry: Any) -> None:
         """Let others have what was lent; a connection that still waits for an answer is closed."""
-        connection = cast("AttributedConnection | None", entry.dbapi_connection)
+        connection: AttributedConnection | None = entry.dbapi_connection
         if connection is not None:
             if connection.closed or connection.get_transaction_status() != TRANSACTION_STATUS_IDLE:
                 entry.invalidate()

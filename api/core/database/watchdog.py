@@ -67,7 +67,7 @@ class _Watchdog:
         self._thread: threading.Thread | None = None
 
     def begin(self, entry: object, connection: DriverConnection, deadline: float) -> None:
-        """Shut the connection's socket down at that time of the monotonic clock, unless `end(entry)` is called before."""
+        """Shut the socket of `connection` down at that monotonic time, unless `end(entry)` comes before."""
         self._deadlines[entry] = (deadline, connection.fileno())
         if self._thread is None:
             self._start()

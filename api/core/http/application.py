@@ -16,11 +16,12 @@ from werkzeug.http import remove_entity_headers
 from werkzeug.routing import MapAdapter
 from werkzeug.wsgi import get_host
 
+from api.core.http.request import Request, current_request
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from wsgiref.types import StartResponse, WSGIEnvironment
 
-    from flask import Request
     from flask.sessions import SessionMixin
     from flask.testing import FlaskCliRunner
     from flask.typing import ResponseReturnValue
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     Hook = Callable[..., Any]
 
 _NAMES_KEPT = 256
+_NOT_MODIFIED = int(HTTPStatus.NOT_MODIFIED)
 _BODILESS = frozenset({100, 101, 102, 103, 204})
 _COMPLETED = frozenset({"Location", "Content-Location"})
 """Headers that werkzeug puts into another form,"""
@@ -41,9 +43,9 @@ class Response(flask.Response):
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Send it."""
         body = self.response
-        headers = self.headers.to_wsgi_list()
+        headers = [*self.headers]
         names = {name for name, _ in headers}
-        unchanged = self._status_code == HTTPStatus.NOT_MODIFIED
+        unchanged = self._status_code == _NOT_MODIFIED
         if (
             not isinstance(body, list)
             or not (unchanged or "Content-Length" in names)
@@ -59,7 +61,9 @@ class Response(flask.Response):
         if unchanged:
             remove_entity_headers(headers)
         start_response(self._status, headers)
-        return [] if unchanged else [*self.iter_encoded()]
+        if unchanged:
+            return []
+        return body if len(body) == 1 and isinstance(body[0], bytes) else [*self.iter_encoded()]
 
 
 class _NoSessions(SessionInterface):
@@ -67,7 +71,7 @@ class _NoSessions(SessionInterface):
 
     _none = NullSession()
 
-    def open_session(self, app: Flask, request: Request) -> NullSession:
+    def open_session(self, app: Flask, request: flask.Request) -> NullSession:
         """Nothing is read from cookies."""
         del app, request
         return self._none
@@ -83,6 +87,7 @@ class Application(Flask):
     """
 
     session_interface = _NoSessions()
+    request_class = Request
     response_class = Response
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -101,7 +106,7 @@ class Application(Flask):
         self.cli.list_commands(Context(self.cli))
         return super().test_cli_runner(**options)
 
-    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+    def create_url_adapter(self, request: flask.Request | None) -> MapAdapter | None:
         """Routes by path alone.
 
         Raises:
@@ -130,7 +135,7 @@ class Application(Flask):
         """Run what comes before the view; the first that returns an answer has the say."""
         if self.url_value_preprocessors:
             return super().preprocess_request()
-        asked = request_ctx.request
+        asked = current_request()
         hooks = self._before.get(asked.endpoint)
         if hooks is None:
             names = (None, *reversed(asked.blueprints))
@@ -158,7 +163,7 @@ class Application(Flask):
 
     def do_teardown_request(self, exc: BaseException | None = None) -> None:
         """Run what has to be undone after a request."""
-        asked = request_ctx.request
+        asked = current_request()
         hooks = self._at_its_end.get(asked.endpoint)
         if hooks is None:
             hooks = self._at_its_end[asked.endpoint] = _outwards(self.teardown_request_funcs, asked)
@@ -174,6 +179,6 @@ class Application(Flask):
         return host, self.url_map.bind(host, None, "", scheme).server_name
 
 
-def _outwards(registered: Mapping[str | None, Sequence[Hook]], asked: Request) -> tuple[Hook, ...]:
+def _outwards(registered: Mapping[str | None, Sequence[Hook]], asked: flask.Request) -> tuple[Hook, ...]:
     """The hooks of the blueprints, then those of the application; the last registered comes first."""
     return tuple(hook for name in (*asked.blueprints, None) for hook in reversed(registered.get(name, ())))

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from flask import request
 from sqlalchemy import inspect
 
 from api.core.access.caller import ANONYMOUS, SYSTEM, Caller, set_caller
@@ -15,6 +14,7 @@ from api.core.access.visibility import UNRESTRICTED, set_visibility
 from api.core.database import context
 from api.core.errors import UnauthorizedError
 from api.core.http.permissions import POLICIES
+from api.core.http.request import current_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,14 +61,14 @@ def init_app(app: Flask, *authenticators: Authenticator) -> None:
         # Until it is known who they are; the database has been told already that they have no rows.
         set_caller(ANONYMOUS)
         set_visibility(policies.visibility_of(ANONYMOUS))
-        sent = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - each look-up costs
+        sent = current_request()
         for find in known:
             identity = find(sent)
             if identity is not None:
                 begin(identity.caller, identity.credential)
                 return
         begin(ANONYMOUS)
-        if "Authorization" in request.headers:
+        if "Authorization" in sent.headers:
             raise UnauthorizedError("Nothing here takes credentials of this kind; send Authorization: Bearer <token>.")
 
     @app.teardown_request

@@ -5,12 +5,11 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from flask import current_app
-
 from api.core.access.caller import Caller
 from api.core.database.context import Credential
 from api.core.errors import UnauthorizedError
 from api.core.http.authentication import Identity
+from api.core.http.request import current_application
 
 if TYPE_CHECKING:
     from flask import Request
@@ -51,7 +50,7 @@ def token_authenticator(check: str) -> Authenticator:
         # An access token has dots between its three parts, and no other credential has any.
         if token is None or "." not in token:
             return None
-        codec: TokenCodec = current_app.extensions[TOKENS]
+        codec: TokenCodec = current_application().extensions[TOKENS]
         grant = codec.read(token)
         request.environ[SESSION] = grant.session_id
         return identity_of(grant)

@@ -22,32 +22,44 @@ if TYPE_CHECKING:
 
 
 class DescribingBlueprint(Blueprint):
-    """A blueprint whose further answers are described, and cost nothing else."""
+    """A blueprint whose answers are described, and cost nothing else.
+
+    flask-smorest wraps the view for each of them, looks in each request whether it is a coroutine, and copies all that
+    was said of the view before, which took most of the time that the application needs to start.
+    """
 
     def alt_response(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
-        """Describe an answer that a view gives besides.
+        """Describe an answer that a view gives besides."""
+        return _describing(super().alt_response(*args, **kwargs))
 
-        flask-smorest wraps the view for each of them, looks in each request whether it is a coroutine, and copies all
-        that was said of the view before, which took most of the time that the application needs to start.
-        """
-        described_alone = super().alt_response(*args, **kwargs)(_nothing)
-        answers: dict[int, list[Any]] = described_alone._apidoc["response"]["responses"]  # noqa: SLF001
-
-        def described(view: Any) -> Any:
-            known = getattr(view, "_apidoc", {})
-            response = known.get("response", {})
-            responses = dict(response.get("responses", {}))
-            for status, found in answers.items():
-                responses[status] = [*responses.get(status, ()), *found]
-            # Where flask-smorest looks for it.
-            view._apidoc = {**known, "response": {**response, "responses": responses}}  # noqa: SLF001
-            return view
-
-        return described
+    def made_response(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
+        """As `response`, for a view that makes a `Response` itself."""
+        return _describing(super().response(*args, **kwargs))
 
 
-def _nothing() -> None:
-    """What is described in the place of a view."""
+def _describing(decorator: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A decorator that says of a view what `decorator` says of it, and leaves it as it is."""
+
+    def nothing() -> None:
+        """What is described in the place of the view."""
+
+    # Where flask-smorest looks for it.
+    said: dict[str, Any] = decorator(nothing)._apidoc  # noqa: SLF001
+    answers: dict[int, list[Any]] = said["response"]["responses"]
+    successes: list[Any] = said.get("success_status_codes", [])
+
+    def described(view: Any) -> Any:
+        known = getattr(view, "_apidoc", {})
+        response = known.get("response", {})
+        responses = dict(response.get("responses", {}))
+        for status, found in answers.items():
+            responses[status] = [*responses.get(status, ()), *found]
+        view._apidoc = {**known, "response": {**response, "responses": responses}}  # noqa: SLF001
+        if successes:
+            view._apidoc["success_status_codes"] = [*known.get("success_status_codes", ()), *successes]  # noqa: SLF001
+        return view
+
+    return described
 
 
 class EndpointBlueprint(DescribingBlueprint):

@@ -10,10 +10,9 @@ from functools import lru_cache, partial
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flask import request
-
 from api.core.access.caller import current_caller
 from api.core.errors import TooManyRequestsError
+from api.core.http.request import current_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +51,7 @@ def limit_addresses(app: Flask, quota: Quota, rates: Rates) -> None:
 
     @app.before_request
     def limit_address() -> None:
-        sent = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - each look-up costs
+        sent = current_request()
         if address := sent.remote_addr:
             limit.take(sent, network_of(address))
 
@@ -65,7 +64,7 @@ def limit_callers(app: Flask, quota: Quota, rates: Rates) -> None:
     def limit_caller() -> None:
         caller = current_caller()
         if caller.is_authenticated:
-            limit.take(request._get_current_object(), caller.name)  # type: ignore[attr-defined]  # noqa: SLF001
+            limit.take(current_request(), caller.name)
 
 
 @lru_cache(maxsize=4096)
@@ -117,7 +116,7 @@ class _Limit:
 
 
 def _add_headers(extensions: dict[str, Any], response: Response) -> Response:
-    left = request.environ.get(_LEFT)
+    left = current_request().environ.get(_LEFT)
     if left is not None:
         add = response.headers.add
         add(POLICY_HEADER, extensions[_POLICIES])

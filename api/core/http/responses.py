@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import orjson
-from flask import request
 from werkzeug.datastructures import Headers
 
 from api.core.http import conditional
 from api.core.http.application import Response
 from api.core.http.body import JSON_TYPE
+from api.core.http.request import current_request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,7 +53,8 @@ def page_response(rows: Rows, plan: QueryPlan, kept: str, cursors: CursorCodec, 
 
     `kept` are the `kept_parameters` of the request.
     """
-    following, previous = _neighbours(rows, plan, f"{request.script_root}{request.path}?{kept}", cursors, limits)
+    asked = current_request()
+    following, previous = _neighbours(rows, plan, f"{asked.root_path}{asked.path}?{kept}", cursors, limits)
     parts = ['{"items":', rows.items, ',"next":', _json(following), ',"prev":', _json(previous)]
     if plan.count != "none":
         parts += [',"total":', str(rows.total)]
@@ -68,14 +69,17 @@ def groups_response(groups: Groups) -> Response:
 
 
 def _json_response(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """`text` as it is. Its headers are made here, for werkzeug looks at each a few times."""
+    """`text` as it is."""
     body = text.encode()
-    all_headers = Headers()
-    all_headers.add("Content-Type", JSON_TYPE)
-    all_headers.add("Content-Length", str(len(body)))
-    for name, value in (headers or {}).items():
-        all_headers.add(name, value)
-    return Response([body], status, all_headers)
+    told = [("Content-Type", JSON_TYPE), ("Content-Length", str(len(body))), *(headers or {}).items()]
+    return Response([body], status, _OwnHeaders(told))
+
+
+class _OwnHeaders(Headers):
+    """Headers that were made here, in which there are no line breaks to be found."""
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        self._list = pairs
 
 
 def _neighbours(

@@ -74,9 +74,9 @@ class FieldRule:
         return (*bare, *(f"{self.name}__{operator}" for operator in self.operators))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Limits:
-    """How much one request may ask for; each is a setting."""
+    """How much one request may ask for; each is a setting. Equal to itself alone, as a part of caches' keys."""
 
     page_size: int = 20
     page_size_max: int = 100

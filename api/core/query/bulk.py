@@ -117,7 +117,7 @@ def selected_keys(connection: Connection, collection: Collection, selection: Sel
         .with_for_update(of=model)
     )
     text = compiled(query)
-    values = {**QueryPlan(where=selection.where).binds(), "size": selection.max_affected + 1}
+    values = {**QueryPlan(where=selection.where).binds, "size": selection.max_affected + 1}
     check_cost(connection, text, values)
     return [*connection.exec_driver_sql(text, values).scalars()]
 

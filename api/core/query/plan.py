@@ -16,7 +16,7 @@ from api.core.access.caller import current_caller
 from api.core.access.visibility import Visibility, current_visibility
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Hashable, Iterator, Mapping
 
     from api.core.query.documents import Excerpt
 
@@ -221,10 +221,12 @@ class QueryPlan:
     visibility: Visibility = field(default_factory=current_visibility, repr=False)
     caller_id: int | None = field(default_factory=caller_id, repr=False)
     shape: Hashable = field(init=False, repr=False, compare=False)
+    binds: Mapping[str, Any] = field(init=False, repr=False, compare=False)
+    """Parameters of the statement that this plan's shape makes."""
     _fingerprint: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Work the shape out once."""
+        """Work the shape and the parameters out once."""
         shape = (
             tuple(condition.shape for condition in self.where),
             tuple(key.shape for key in self.sort),
@@ -239,13 +241,13 @@ class QueryPlan:
             self.visibility,
         )
         object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "binds", self._binds())
 
     def at(self, position: Position | None) -> QueryPlan:
         """The same plan, its page starting at `position`."""
         return self if self.page is None else replace(self, page=replace(self.page, position=position))
 
-    def binds(self) -> dict[str, Any]:
-        """Parameters of the statement that this plan's shape makes."""
+    def _binds(self) -> dict[str, Any]:
         values: dict[str, Any] = {} if self.caller_id is None else {"caller": self.caller_id}
         for number, value in enumerate(value for condition in self.where for value in condition.binds()):
             values[f"p{number}"] = value

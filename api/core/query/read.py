@@ -13,6 +13,7 @@ from api.core.query.statement import COUNTED, StatementCache
 
 if TYPE_CHECKING:
     from collections.abc import Collection as Versions
+    from collections.abc import Mapping
 
     from api.core.query.aggregate_plan import AggregatePlan
     from api.core.query.collection import Collection
@@ -115,7 +116,7 @@ class Reader:
         self, connection: ReadingConnection, plan: QueryPlan, values: dict[str, Any], condition: str | None = None
     ) -> Any:
         statement = self._statements.statement(plan)
-        parameters = {**plan.binds(), **values}
+        parameters = {**plan.binds, **values}
         if statement.counted is not None:
             parameters[COUNTED] = quoted(connection, statement.counted, parameters)
         text = statement.text
@@ -131,7 +132,7 @@ def _rows(page: Page, found: Any) -> Rows:
     return Rows(found.items, following, previous, more, found.total)
 
 
-def quoted(connection: ReadingConnection, text: str, parameters: dict[str, Any]) -> str:
+def quoted(connection: ReadingConnection, text: str, parameters: Mapping[str, Any]) -> str:
     """`text` with the driver's own literals in it, as it would be sent."""
     with closing(connection.connection.cursor()) as cursor:
         literal: bytes = cursor.mogrify(text, parameters)

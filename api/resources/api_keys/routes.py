@@ -6,7 +6,7 @@ import uuid
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flask import Response, current_app, request
+from flask import Response, current_app
 
 from api.core.access.caller import Caller, current_caller
 from api.core.access.predicates import in_person
@@ -17,6 +17,7 @@ from api.core.http.bearer import bearer_of
 from api.core.http.documented import errors
 from api.core.http.endpoints import EndpointBlueprint
 from api.core.http.permissions import POLICIES, requires
+from api.core.http.request import current_request
 from api.core.http.responses import no_content
 from api.extensions import db
 from api.resources.api_keys.schemas import APIKeyCreateSchema, APIKeysSchema, NewAPIKeySchema
@@ -68,8 +69,9 @@ def _authenticate(request: Request) -> Identity | None:
 
 def _look_again(response: Response) -> Response:
     """What was known of a key has been refused, it may be because it is outdated: the next request begins anew."""
-    if _KEY in request.environ and response.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE}:
-        current_app.extensions[_RING].forget(request.environ[_KEY])
+    key = current_request().environ.get(_KEY)
+    if key is not None and response.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE}:
+        current_app.extensions[_RING].forget(key)
     return response
 
 

@@ -27,7 +27,7 @@ def looked_up(resources, scratch):
 
     def of(plan: QueryPlan) -> list[str]:
         statement = StatementCache(resources["products"].collection).statement(plan)
-        parameters = plan.binds()
+        parameters = plan.binds
         with scratch() as session:
             session.execute(text(MANY_ROWS))
             # What autovacuum does for a table that rows come into one after another.

@@ -66,11 +66,11 @@ def test_values_are_bound_in_the_order_of_the_conditions():
         condition("eq", 5),
     )
     plan = QueryPlan(where=where, sort=(Sort(("id",)),), page=Page(7, Position(("x", None, "y"))))
-    assert plan.binds() == {"p0": 1, "p1": 2, "p2": [3, 4], "p3": 5, "size": 7, "k0": "x", "k2": "y"}
+    assert plan.binds == {"p0": 1, "p1": 2, "p2": [3, 4], "p3": 5, "size": 7, "k0": "x", "k2": "y"}
 
 
 def test_an_offset_page_binds_what_it_skips():
-    assert QueryPlan(page=Page(10, offset=30)).binds() == {"size": 10, "skip": 30}
+    assert QueryPlan(page=Page(10, offset=30)).binds == {"size": 10, "skip": 30}
 
 
 def test_equality_inside_a_document_is_bound_as_a_document():
@@ -86,7 +86,7 @@ def test_a_list_of_values_inside_a_document_is_bound_as_a_list_of_documents():
 def test_paths_into_documents_are_bound():
     sort = (Sort(("m",), json_path=("a", "b")), Sort(("id",)), Sort(("m",), json_path=("c",)))
     excerpts = (Excerpt("m", (("a", "b"), ("a", "c"), ("d",))), Excerpt("n", (("e",),)))
-    bound = QueryPlan(sort=sort, excerpts=excerpts).binds()
+    bound = QueryPlan(sort=sort, excerpts=excerpts).binds
     assert bound == {"s0": ["a", "b"], "s2": ["c"], "f0": "a", "f1": "b", "f2": "c", "f3": "d", "f4": "e"}
 
 

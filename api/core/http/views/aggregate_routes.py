@@ -33,7 +33,7 @@ class GroupsSchema(Schema):
 
 
 def _aggregate(resource: ResourceBlueprint, view: View) -> View:
-    view = resource.response(200, GroupsSchema, description="The groups.")(view)
+    view = resource.made_response(200, GroupsSchema, description="The groups.")(view)
     return errors(resource, view, READ_ERRORS)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from flask import Response, current_app, request
+from flask import Response, request
 
 from api.core.access.caller import current_caller
 from api.core.access.visibility import current_visibility
@@ -23,6 +23,7 @@ from api.core.errors import (
 )
 from api.core.http import conditional
 from api.core.http.query_string import pairs_of, parsed_pairs
+from api.core.http.request import current_application, current_request
 from api.core.http.responses import kept_parameters, row_response
 from api.core.http.schema import references_of
 from api.core.query.params import parse_list, parse_view
@@ -88,8 +89,12 @@ class BaseViews:
     @property
     def allow_list(self) -> AllowList:
         """What the query string of this request may ask of this resource."""
-        limits = current_app.extensions[ALLOW_LISTS][self.resource.name].limits
-        return self._allowed(limits, current_visibility(), bool(self.grant("see_deleted")))
+        return self._allowed(self._list_limits, current_visibility(), bool(self.grant("see_deleted")))
+
+    @property
+    def _list_limits(self) -> Limits:
+        allowed: AllowList = current_application().extensions[ALLOW_LISTS][self.resource.name]
+        return allowed.limits
 
     def grant(self, permission: str) -> Grant:
         """The rows that whoever asks has this permission for."""
@@ -97,13 +102,13 @@ class BaseViews:
 
     def view_plan(self, *, known: bool = False) -> QueryPlan:
         """What the query string asks to see of one row, of which `known` versions are left out."""
-        return _view_plan(request.query_string, self.allow_list, current_caller().user_id, known=known)
+        asked = current_request().query_string
+        return _view_plan(asked, self.allow_list, current_caller().user_id, known=known)
 
     def written_plan(self) -> QueryPlan:
         """What the query string asks to see of a row that is written; being live, it has no `deleted` to ask for."""
-        limits = current_app.extensions[ALLOW_LISTS][self.resource.name].limits
-        allowed = self._allowed(limits, current_visibility(), False)
-        return _view_plan(request.query_string, allowed, current_caller().user_id)
+        allowed = self._allowed(self._list_limits, current_visibility(), False)
+        return _view_plan(current_request().query_string, allowed, current_caller().user_id)
 
     @contextmanager
     def writing(self) -> Iterator[Service[Any]]:

@@ -34,7 +34,7 @@ def _bulk_delete(resource: ResourceBlueprint, view: View) -> View:
 def _list(resource: ResourceBlueprint, view: View, suffix: str, item: Any) -> View:
     name = f"{resource.schema.component_name('response')}{suffix}"
     view = resource.arguments(list_schema(name, item))(view)
-    view = resource.response(200, BulkResultSchema, description="A verdict for each item.")(view)
+    view = resource.made_response(200, BulkResultSchema, description="A verdict for each item.")(view)
     return errors(resource, view, _ERRORS)
 
 
@@ -44,7 +44,7 @@ def _update_where(resource: ResourceBlueprint, view: View) -> View:
 
 
 def _delete_where(resource: ResourceBlueprint, view: View) -> View:
-    view = resource.response(200, AffectedSchema, description="How many rows.")(view)
+    view = resource.made_response(200, AffectedSchema, description="How many rows.")(view)
     return errors(resource, view, _ERRORS)
 
 

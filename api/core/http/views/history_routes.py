@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 def _history(resource: ResourceBlueprint, view: View) -> View:
     page = page_schema(history_schema(resource.schema, resource.model))  # type: ignore[arg-type]  # a class is hashable
-    view = resource.response(200, page, description="A page, newest first.", headers=LINK)(view)
+    view = resource.made_response(200, page, description="A page, newest first.", headers=LINK)(view)
     return errors(resource, view, (400, 404, 503))
 
 
 def _revert(resource: ResourceBlueprint, view: View) -> View:
     view = resource.arguments(RevertSchema, example={"version": 1})(view)
     response = resource.schema(variant="response")
-    view = resource.response(200, response, description="Reverted.", headers=ETAG)(view)
+    view = resource.made_response(200, response, description="Reverted.", headers=ETAG)(view)
     required = (428,) if resource.require_if_match else ()
     return errors(resource, view, sorted({*ROW_ERRORS, *BODY_ERRORS, *required}))
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def _list(resource: ResourceBlueprint, view: View) -> View:
     page = page_schema(resource.schema, found_schema(resource.schema, resource.model))
-    view = resource.response(200, page, description="A page.", headers=LINK)(view)
+    view = resource.made_response(200, page, description="A page.", headers=LINK)(view)
     return errors(resource, view, READ_ERRORS)
 
 
@@ -65,7 +65,7 @@ def _changed(resource: ResourceBlueprint, view: View) -> View:
 
 
 def _delete(resource: ResourceBlueprint, view: View) -> View:
-    view = resource.response(204, description="Deleted.")(view)
+    view = resource.made_response(204, description="Deleted.")(view)
     return errors(resource, view, _row_errors(resource))
 
 
@@ -81,7 +81,7 @@ def _row(
     resource: ResourceBlueprint, view: View, status: int, description: str, headers: dict[str, Any] | None = None
 ) -> View:
     response = resource.schema(variant="response")
-    documented: View = resource.response(
+    documented: View = resource.made_response(
         status, response, description=description, headers={**ETAG, **(headers or {})}
     )(view)
     return documented

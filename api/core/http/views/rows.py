@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flask import Response, current_app, request, url_for
+from flask import Response, url_for
 
 from api.core.access.caller import current_caller
 from api.core.errors import NotFoundError
 from api.core.http import conditional
 from api.core.http.json_patch import JSONPatch
 from api.core.http.replacement import completed
+from api.core.http.request import current_application, current_request
 from api.core.http.responses import no_content, not_modified, page_response, row_response
 from api.core.http.views.base import CURSORS, BaseViews, list_plan
 
@@ -25,8 +26,8 @@ class RowViews(BaseViews):
 
     def list(self) -> Response:
         """List, filter, sort and page."""
-        allowed, cursors = self.allow_list, current_app.extensions[CURSORS]
-        plan, kept = list_plan(request.query_string, allowed, cursors, current_caller().user_id)
+        allowed, cursors = self.allow_list, current_application().extensions[CURSORS]
+        plan, kept = list_plan(current_request().query_string, allowed, cursors, current_caller().user_id)
         with self.db.reading() as connection:
             rows = self.resource.reader.page(connection, plan)
         return page_response(rows, plan, kept, cursors, allowed.limits)
@@ -35,7 +36,7 @@ class RowViews(BaseViews):
         """Fetch one."""
         plan = self.view_plan()
         # The ETag speaks of the row alone; an embedded row may have changed without it.
-        known = frozenset() if plan.include else conditional.known_versions(request, key)
+        known = frozenset() if plan.include else conditional.known_versions(current_request(), key)
         if known:
             plan = self.view_plan(known=True)
         with self.db.reading() as connection:

@@ -30,7 +30,8 @@ _EXPORT_HEADERS = {
 
 
 def _export(resource: ResourceBlueprint, view: View) -> View:
-    view = resource.response(200, description="The file, as it comes from the database.", headers=_EXPORT_HEADERS)(view)
+    described = "The file, as it comes from the database."
+    view = resource.made_response(200, description=described, headers=_EXPORT_HEADERS)(view)
     view = resource.doc(responses={"200": {"content": _FILE}})(view)
     return errors(resource, view, (400, 503))
 
@@ -47,7 +48,7 @@ def _export_parameters(allowed: AllowList) -> list[dict[str, Any]]:
 
 
 def _import(resource: ResourceBlueprint, view: View) -> View:
-    view = resource.response(200, ImportReportSchema, description="What became of the rows.")(view)
+    view = resource.made_response(200, ImportReportSchema, description="What became of the rows.")(view)
     view = resource.doc(requestBody={"required": True, "content": _FILE})(view)
     view = resource.alt_response(
         422,

@@ -57,7 +57,7 @@ def exported(
         connection = engine.connect()
         try:
             connection.exec_driver_sql(_BEGIN, {"timeout": str(limits.timeout_ms)})
-            query = quoted(connection, statement.text, plan.binds())
+            query = quoted(connection, statement.text, plan.binds)
             return CopyOut(connection, f"COPY ({query}) TO STDOUT WITH ({options})", silence=limits.silence)
         except BaseException:
             connection.close()

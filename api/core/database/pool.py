@@ -21,6 +21,9 @@ class LendingPool(QueuePool):
     to make one and to take it back. A read in autocommit leaves nothing to be rolled back.
     """
 
+    # SQLAlchemy names its loggers by it; whoever sets that of `sqlalchemy.pool` means this pool, too.
+    __module__ = QueuePool.__module__
+
     _pool: Queue[ConnectionPoolEntry]
 
     def lend(self) -> Any | None:
@@ -57,4 +60,10 @@ class LendingPool(QueuePool):
                 entry.invalidate()
             else:
                 connection.autocommit = False
+        idle = self._pool
+        with idle.mutex:
+            if len(idle.queue) < idle.maxsize:
+                idle.queue.append(entry)
+                idle.not_empty.notify()
+                return
         self._return_conn(entry)

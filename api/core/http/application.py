@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,10 @@ from flask import Flask, request_tearing_down
 from flask.globals import request_ctx
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.http import remove_entity_headers
-from werkzeug.routing import MapAdapter
 from werkzeug.wsgi import get_host
 
 from api.core.http.request import Request, current_request
+from api.core.http.routing import PathAdapter, Routes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flask.sessions import SessionMixin
     from flask.testing import FlaskCliRunner
     from flask.typing import ResponseReturnValue
+    from werkzeug.routing import MapAdapter
 
     Hook = Callable[..., Any]
 
@@ -120,7 +121,7 @@ class Application(Flask):
         request.host, name = (
             self._host(scheme, header) if header is not None else self._named(get_host(environ), scheme)
         )
-        return MapAdapter(
+        adapter = PathAdapter(
             self.url_map,
             name,
             request.root_path,
@@ -130,6 +131,12 @@ class Application(Flask):
             request.method,
             request.query_string.decode(errors="replace"),
         )
+        adapter.routes = self._routes
+        return adapter
+
+    @cached_property
+    def _routes(self) -> Routes:
+        return Routes(self.url_map)
 
     def preprocess_request(self) -> ResponseReturnValue | None:
         """Run what comes before the view; the first that returns an answer has the say."""

@@ -59,8 +59,8 @@ class RowViews(BaseViews):
 
     def _address(self) -> str:
         """The collection's own."""
-        view = f"{self.resource.name}.create"
-        return f"{request.script_root}{request.path}" if request.endpoint == view else url_for(view)
+        view, asked = f"{self.resource.name}.create", current_request()
+        return f"{asked.root_path}{asked.path}" if asked.endpoint == view else url_for(view)
 
     def replace(self, data: Mapping[str, Any], key: Any) -> Response:
         """Replace one: what is not given gets its default."""

@@ -35,7 +35,7 @@ ALL = Page(100)
 def exported(session: Session, collection: Collection, plan: QueryPlan, form: Any) -> list[tuple[Any, ...]]:
     session.execute(text(f"SET LOCAL DateStyle = '{DATE_STYLE}'"))
     statement = export_statement(collection, plan, form)
-    return session.connection().exec_driver_sql(statement.text, plan.binds()).all()
+    return session.connection().exec_driver_sql(statement.text, plan.binds).all()
 
 
 def check_files(session: Session, collection: Collection, reader: Reader, plan: QueryPlan) -> None:

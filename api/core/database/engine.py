@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextvars import ContextVar
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from api.core import json_text
@@ -42,7 +41,7 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         # Also from the echo: hashes and tokens are values as any other.
         "hide_parameters": True,
         # NaN and Infinity are no JSON; PostgreSQL would refuse them with a message about syntax.
-        "json_serializer": partial(json.dumps, allow_nan=False, ensure_ascii=False, separators=(",", ":")),
+        "json_serializer": json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode,
         "json_deserializer": json_text.stored,
         "connect_args": {
             "connection_factory": AttributedConnection if settings.prepared_statements else UnpreparingConnection,

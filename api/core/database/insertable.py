@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, is_dataclass
 from datetime import date
 from decimal import Decimal
@@ -15,7 +16,7 @@ from sqlalchemy import insert as insert_into
 from sqlalchemy.orm.interfaces import RelationshipDirection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy import Dialect
     from sqlalchemy.orm import Mapper, RelationshipProperty
@@ -29,6 +30,10 @@ OMITTED: Any = object()
 """What the database fills in."""
 _IN_ARRAYS = (str, int, float, Decimal, date, UUID, type(None))
 """Types of values that PostgreSQL reads as Python writes them."""
+_FROM_TEXT: dict[type, Callable[[str], Any]] = {int: int, UUID: UUID}
+"""Types of keys that can be left in a setting."""
+KEYS_LEFT = "app.inserted_{}"
+"""The transaction's setting with the keys that an INSERT has left, each behind a comma."""
 
 
 class NeedsContextError(Exception):
@@ -87,7 +92,7 @@ class Insertable:
     names: tuple[str, ...]
     """All attributes, also those that are not written, but for those that are loaded when they are asked for."""
     _below: dict[str, Below | None] = field(default_factory=dict)
-    _texts: dict[tuple[tuple[str, ...], bool], str] = field(default_factory=dict)
+    _texts: dict[tuple[tuple[str, ...], bool, str | None], str] = field(default_factory=dict)
     _readers: dict[tuple[str, ...], list[Reader]] = field(default_factory=dict)
 
     @property
@@ -128,12 +133,27 @@ class Insertable:
             if (value := values[attribute.key]) is not OMITTED
         }
 
-    def statement(self, omitted: tuple[str, ...], *, many: bool = False) -> str:
-        """The INSERT without these attributes, which it returns; of `many` rows, from an array for each column."""
-        text = self._texts.get((omitted, many))
+    def statement(self, omitted: tuple[str, ...], *, many: bool = False, left_in: str | None = None) -> str:
+        """The INSERT without these attributes, which it returns; of `many` rows, from an array for each column.
+
+        With `left_in` it returns nothing, and leaves the keys that the database makes in the setting of this name.
+        """
+        shape = (omitted, many, left_in)
+        text = self._texts.get(shape)
         if text is None:
-            text = self._texts[omitted, many] = self._many(omitted) if many else self._one(omitted)
+            returned = self._returned(omitted, left_in)
+            text = self._texts[shape] = self._many(omitted, returned) if many else self._one(omitted, returned)
         return text
+
+    @property
+    def reads_key(self) -> Callable[[str], Any] | None:
+        """What makes a key of its text; None for keys that only the driver knows how to read."""
+        return _FROM_TEXT.get(self.mapper.primary_key[0].type.python_type)
+
+    def key_in(self, setting: str) -> str:
+        """The last key that was left in a setting of this name, as SQL."""
+        type_ = self.mapper.primary_key[0].type.compile(self.dialect)
+        return f"substring(current_setting('{setting}') from '[^,]*$')::{type_}"
 
     def read(self, omitted: tuple[str, ...], description: Sequence[Any], row: Sequence[Any]) -> dict[str, Any]:
         """The attributes that the statement has returned."""
@@ -148,24 +168,32 @@ class Insertable:
             key: value if read is None else read(value) for key, read, value in zip(omitted, readers, row, strict=True)
         }
 
-    def _one(self, omitted: tuple[str, ...]) -> str:
-        insert = insert_into(self.mapper.local_table)  # type: ignore[arg-type]
-        if omitted:
-            insert = insert.returning(*[attribute.column for attribute in self._left_out(omitted)])
-        given = [attribute.column.key for attribute in self.attributes if attribute.key not in omitted]
-        return str(insert.compile(dialect=self.dialect, column_keys=given))
+    def _returned(self, omitted: tuple[str, ...], left_in: str | None) -> str:
+        quote = self.dialect.identifier_preparer.quote
+        if left_in is None:
+            returned = [quote(attribute.column.name) for attribute in self._left_out(omitted)]
+        elif self.key in omitted:
+            keys = f"concat(current_setting('{left_in}', true), ',', {quote(self.mapper.primary_key[0].name)})"
+            returned = [f"set_config('{left_in}', {keys}, true)"]
+        else:
+            returned = []
+        return f" RETURNING {', '.join(returned)}" if returned else ""
 
-    def _many(self, omitted: tuple[str, ...]) -> str:
+    def _one(self, omitted: tuple[str, ...], returned: str) -> str:
+        given = [attribute.column.key for attribute in self.attributes if attribute.key not in omitted]
+        insert = insert_into(self.mapper.local_table).inline()  # type: ignore[arg-type]
+        return f"{insert.compile(dialect=self.dialect, column_keys=given)}{returned}"
+
+    def _many(self, omitted: tuple[str, ...], returned: str) -> str:
         """In the order of the arrays, so that the keys which the database counts are in it, too."""
         preparer = self.dialect.identifier_preparer
         columns = [attribute.column for attribute in self.attributes if attribute.key not in omitted]
         names = ", ".join(preparer.quote(column.name) for column in columns)
         arrays = ", ".join(f"%({column.key})s::{self._type(column)}[]" for column in columns)
-        returned = ", ".join(preparer.quote(attribute.column.name) for attribute in self._left_out(omitted))
         table = preparer.format_table(self.mapper.local_table)
         return (
             f"INSERT INTO {table} ({names}) SELECT {names} FROM unnest({arrays}) "  # noqa: S608 - a model's own names
-            f"WITH ORDINALITY AS given ({names}, place__) ORDER BY place__ RETURNING {returned}"
+            f"WITH ORDINALITY AS given ({names}, place__) ORDER BY place__{returned}"
         )
 
     def _type(self, column: Column[Any]) -> str:

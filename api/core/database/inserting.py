@@ -14,7 +14,7 @@ from sqlalchemy import ClauseElement
 from sqlalchemy.orm.attributes import instance_state
 
 from api.core.database import soft_delete
-from api.core.database.insertable import OMITTED, NeedsContextError, fit_arrays, insertable, omitted
+from api.core.database.insertable import KEYS_LEFT, OMITTED, NeedsContextError, fit_arrays, insertable, omitted
 from api.core.database.prepared import array
 from api.core.database.within import SessionConnection, connection_of, plain
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from api.core.database.insertable import Below, Insertable
+    from api.core.database.showing import Shown
 
 
 class _Row(NamedTuple):
@@ -34,8 +35,10 @@ class _Row(NamedTuple):
     values: dict[str, Any]
 
 
-def insert(session: Session, row: Any) -> bool:
+def insert(session: Session, row: Any, shown: Shown | None = None) -> bool:
     """Insert `row` and return true; or return false where that is for the unit of work, and nothing has been done.
+
+    With `shown` it is read in the same message; what else the database fills in then comes when it is asked for.
 
     Raises:
         InvalidError: what listeners raise.
@@ -53,16 +56,18 @@ def insert(session: Session, row: Any) -> bool:
         return False
     # What waits is written before, as it would be anyway.
     session.flush()
-    session.add(row)
+    together = [row, *(child for _, children in lists for child in children)]
+    _add(session, together)
     try:
         first = _prepared(connection, way, state)
         others = [[_child(connection, below, first, child) for child in children] for below, children in lists]
-        _write(connection, first, others)
+        if shown is None or not _write_and_show(connection, first, others, shown):
+            _write(connection, first, others)
     except NeedsContextError:
-        _expunge(session, [row, *(child for _, children in lists for child in children)])
+        _expunge(session, together)
         return False
     except BaseException:
-        _expunge(session, [row, *(child for _, children in lists for child in children)])
+        _expunge(session, together)
         raise
     written = [first, *(child for children in others for child in children)]
     for one in written:
@@ -145,19 +150,56 @@ def _write(connection: SessionConnection, first: _Row, others: list[list[_Row]])
 
 
 def _write_list(connection: SessionConnection, rows: list[_Row]) -> None:
-    way, left_out = rows[0].way, omitted(rows[0].values)
-    parameters = [way.parameters(row.values) for row in rows]
-    alike = all(omitted(row.values) == left_out for row in rows) and all(map(fit_arrays, parameters))
-    if len(rows) == 1 or not alike or way.key not in left_out:
+    way, left_out, columns = rows[0].way, omitted(rows[0].values), _columns(rows)
+    if len(rows) == 1 or columns is None:
         for row in rows:
             _write(connection, row, [])
         return
-    columns = {name: array(one[name] for one in parameters) for name in parameters[0]}
     description, found = connection.send(way.statement(left_out, many=True), columns)
     filled = [way.read(left_out, description, row) for row in found]
     # The keys were counted in the order of the rows.
     for row, answer in zip(rows, sorted(filled, key=lambda answer: answer[way.key]), strict=True):
         _fill(row, answer)
+
+
+def _columns(rows: list[_Row]) -> dict[str, Any] | None:
+    """The parameters of one INSERT for all rows; None where they need one each."""
+    way, left_out = rows[0].way, omitted(rows[0].values)
+    parameters = [way.parameters(row.values) for row in rows]
+    alike = all(omitted(row.values) == left_out for row in rows) and all(map(fit_arrays, parameters))
+    if not alike or way.key not in left_out:
+        return None
+    return {name: array(one[name] for one in parameters) for name in parameters[0]}
+
+
+def _write_and_show(connection: SessionConnection, first: _Row, others: list[list[_Row]], shown: Shown) -> bool:
+    """Write the row and its lists and read it, in one message; or return false, and nothing has been done."""
+    batches = [([first], first.way.parameters(first.values)), *((rows, _columns(rows)) for rows in others)]
+    if any(columns is None or rows[0].way.reads_key is None for rows, columns in batches):
+        return False
+    counted: dict[str, list[_Row]] = {}
+    for number, (rows, columns) in enumerate(batches):
+        way, left_out, setting = rows[0].way, omitted(rows[0].values), KEYS_LEFT.format(number)
+        connection.run_later(way.statement(left_out, many=number > 0, left_in=setting), columns or {})
+        if way.key in left_out:
+            counted[setting] = rows
+    key = first.values[first.way.key]
+    if key is OMITTED:
+        texts = shown.read(connection, counted, sql_key=first.way.key_in(KEYS_LEFT.format(0)))
+    else:
+        texts = shown.read(connection, counted, key=key)
+        _fill(first, {})
+    for rows, keys in zip(counted.values(), texts, strict=True):
+        _fill_keys(rows, keys)
+    shown.key = first.state.dict[first.way.key]
+    return True
+
+
+def _fill_keys(rows: list[_Row], keys: str) -> None:
+    """Let the objects have their keys, which are the last of those that were left in a setting."""
+    way = rows[0].way
+    for row, key in zip(rows, keys.split(",")[-len(rows) :], strict=True):
+        _fill(row, {way.key: way.reads_key(key) if way.reads_key else key})
 
 
 def _fill(row: _Row, answer: dict[str, Any]) -> None:
@@ -169,6 +211,12 @@ def _fill(row: _Row, answer: dict[str, Any]) -> None:
         known |= made
         # As a flush tells it: documents, for one, follow their changes from now on.
         row.state.manager.dispatch.refresh_flush(row.state, None, [*made])
+
+
+def _add(session: Session, rows: Iterable[Any]) -> None:
+    """Without a search for rows that belong to these, which are among them."""
+    for row in rows:
+        session._save_or_update_impl(instance_state(row))  # noqa: SLF001 - what is left of `Session.add`
 
 
 def _expunge(session: Session, rows: Iterable[Any]) -> None:

@@ -5,7 +5,6 @@ They are prepared once for each connection, and cost a third of what `Connection
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -17,7 +16,7 @@ from api.core.database.session import kept
 from api.core.database.statements import count_statement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy import Connection, Dialect
     from sqlalchemy.orm import Mapper, Session, SessionTransaction
@@ -73,6 +72,11 @@ class SessionConnection:
         """The pool's connection, as SQLAlchemy's bears it."""
         return self._connection.connection
 
+    @property
+    def answered(self) -> float | None:
+        """When it has last answered, by the monotonic clock; None where something waits to be sent."""
+        return None if self._driver.waiting else self._driver.answered
+
     def get_execution_options(self) -> Any:
         """The connection's."""
         return self._connection.get_execution_options()
@@ -89,12 +93,16 @@ class SessionConnection:
             DBAPIError: as SQLAlchemy does.
             TransactionConflictError: where the statement has become outdated; the transaction can be tried again.
         """
-        with self._told(text) as cursor:
-            if parameters is None:
-                cursor.execute(text)
-            else:
-                cursor.run(text, parameters)
-            return ((), []) if cursor.description is None else (cursor.description, cursor.fetchall())
+        count_statement(text)
+        with self._driver.cursor() as cursor:
+            try:
+                if parameters is None:
+                    cursor.execute(text)
+                else:
+                    cursor.run(text, parameters)
+                return ((), []) if cursor.description is None else (cursor.description, cursor.fetchall())
+            except psycopg2.Error as error:
+                raise self._told(text, error) from error
 
     def run_later(self, text: str, parameters: dict[str, Any]) -> None:
         """Send a statement in one message with the next one, which raises what is wrong with it; no result is seen.
@@ -102,21 +110,19 @@ class SessionConnection:
         Raises:
             DBAPIError: as SQLAlchemy does.
         """
-        with self._told(text) as cursor:
-            cursor.run_later(text, parameters)
-
-    @contextmanager
-    def _told(self, text: str) -> Iterator[Any]:
-        """A cursor whose errors are those of SQLAlchemy."""
         count_statement(text)
         with self._driver.cursor() as cursor:
             try:
-                yield cursor
+                cursor.run_later(text, parameters)
             except psycopg2.Error as error:
-                is_lost = bool(self._driver.closed)
-                if is_lost:
-                    self._connection.invalidate(error)
-                raise as_sqlalchemy(text, error, lost=is_lost) from error
+                raise self._told(text, error) from error
+
+    def _told(self, text: str, error: psycopg2.Error) -> BaseException:
+        """The error as SQLAlchemy tells it."""
+        is_lost = bool(self._driver.closed)
+        if is_lost:
+            self._connection.invalidate(error)
+        return as_sqlalchemy(text, error, lost=is_lost)
 
 
 def run_later(session: Session, text: str, parameters: dict[str, Any]) -> None:

@@ -22,6 +22,11 @@ def limit_cost(engines: Iterable[Engine], most: int) -> None:
         engine.update_execution_options(**{_COST_MAX: most})
 
 
+def is_limited(engine: Engine) -> bool:
+    """Whether `check_cost` has anything planned on this engine."""
+    return bool(_most(engine))
+
+
 def check_cost(connection: ReadingConnection, text: str, parameters: dict[str, Any]) -> None:
     """Have the statement planned where there is a limit, which is one more round trip.
 
@@ -30,7 +35,7 @@ def check_cost(connection: ReadingConnection, text: str, parameters: dict[str, A
     Raises:
         MalformedRequestError: when it costs more than it may; tells both, and what makes a query cheaper.
     """
-    most = connection.get_execution_options().get(_COST_MAX)
+    most = _most(connection)
     if not most:
         return
     explained = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {text}", parameters).scalar_one()
@@ -40,3 +45,7 @@ def check_cost(connection: ReadingConnection, text: str, parameters: dict[str, A
             f"The query's estimated cost is {cost:.0f}, and {most} is the most that is allowed. Filter by fields with "
             "an index, sort by one of them, ask for fewer rows or related rows, or leave out count=exact and q."
         )
+
+
+def _most(limited: ReadingConnection | Engine) -> Any:
+    return limited.get_execution_options().get(_COST_MAX)

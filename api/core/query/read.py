@@ -83,6 +83,10 @@ class Reader:
         found = self._execute(connection, plan, values)
         return None if found is None else Row(found.body, found.version)
 
+    def row_ahead(self, plan: QueryPlan) -> tuple[str, Mapping[str, Any]]:
+        """What `row` sends for a key that is not known yet: the statement, and its parameters but for that."""
+        return self._statements.statement(plan).text, plan.binds
+
     def page(self, connection: ReadingConnection, plan: QueryPlan) -> Rows:
         """The page that `plan` asks for.
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, CursorResult, Delete, Update
     from sqlalchemy.orm import Session
 
+    from api.core.database.showing import Shown
+
 M = TypeVar("M")
 M_co = TypeVar("M_co", covariant=True)
 
@@ -157,6 +159,8 @@ class Repository(ReadOnlyRepository[M]):
     """`Repository(Product)`: rows of a model, to read and to write. Nothing is committed here."""
 
     _defers = False
+    shown: Shown | None = None
+    """What reads each row that is added here, in the message of its INSERT."""
 
     def get(self, key: Any, *, lock: bool = False, include_deleted: bool = False) -> M | None:
         """The row with this primary key, or None. `lock` keeps others from changing it until the transaction ends."""
@@ -194,7 +198,7 @@ class Repository(ReadOnlyRepository[M]):
 
     def add(self, row: M) -> M:
         """Insert `row`; its key and defaults are known afterwards."""
-        if self._defers or not inserting.insert(self.session, row):
+        if self._defers or not inserting.insert(self.session, row, self.shown):
             self.session.add(row)
             self._flush()
         return row

@@ -12,6 +12,7 @@ from flask import Response, request
 from api.core.access.caller import current_caller
 from api.core.access.visibility import current_visibility
 from api.core.database.session import STRICT_LOADING
+from api.core.database.showing import Shown
 from api.core.database.within import connection_of
 from api.core.errors import (
     ForbiddenError,
@@ -26,7 +27,9 @@ from api.core.http.query_string import pairs_of, parsed_pairs
 from api.core.http.request import current_application, current_request
 from api.core.http.responses import kept_parameters, row_response
 from api.core.http.schema import references_of
+from api.core.query.cost import is_limited
 from api.core.query.params import parse_list, parse_view
+from api.core.query.read import Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -121,11 +124,17 @@ class BaseViews:
             service.asks_later = True
             yield service
 
-    def written(self, session: Session, plan: QueryPlan, key: Any, status: int) -> Response:
+    def shown(self, plan: QueryPlan) -> Shown | None:
+        """What reads a row in the message of its INSERT; None where a read has to be planned before it is sent."""
+        return None if is_limited(self.db.engine) else Shown(*self.resource.reader.row_ahead(plan))
+
+    def written(self, session: Session, plan: QueryPlan, key: Any, status: int, shown: Shown | None = None) -> Response:
         """The row as a read would show it, seen from within the transaction that wrote it."""
         session.flush()
-        row = self.resource.reader.row(connection_of(session), plan, key)
-        if row is None:
+        connection = connection_of(session)
+        found = None if shown is None else shown.found(connection, key)
+        row = self.resource.reader.row(connection, plan, key) if found is None else Row(found.body, found.version)
+        if row is None or row.body is None:
             raise NotFoundError(self.absent(key))
         return row_response(row, key, status)
 

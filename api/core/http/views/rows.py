@@ -51,8 +51,9 @@ class RowViews(BaseViews):
         """Create one."""
         plan = self.written_plan()
         with self.writing() as service:
+            shown = service.repository.shown = self.shown(plan)
             row = service.create(self.rules.new(data))
-            response = self.written(service.session, plan, row.id, 201)
+            response = self.written(service.session, plan, row.id, 201, shown)
             # Below the collection's own address: the view of a row may be left out.
             response.headers["Location"] = f"{self._address()}/{row.id}"
             return response

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from click import Context
 from flask import Flask, request_tearing_down
 from flask.globals import request_ctx
 from flask.sessions import NullSession, SessionInterface
+from werkzeug.datastructures import Headers
 from werkzeug.http import remove_entity_headers
 from werkzeug.wsgi import get_host
 
@@ -65,6 +66,29 @@ class Response(flask.Response):
         if unchanged:
             return []
         return body if len(body) == 1 and isinstance(body[0], bytes) else [*self.iter_encoded()]
+
+
+class MadeResponse(Response):
+    """An answer whose status and headers are right as they are: werkzeug would look at each of them a few times."""
+
+    def __init__(self, status: int, headers: list[tuple[str, str]], *body: bytes) -> None:
+        self.headers = _OwnHeaders(headers)
+        self._status, self._status_code = _status_line(status), status
+        self.direct_passthrough = False
+        self._on_close = []
+        self.response = [*body]
+
+
+class _OwnHeaders(Headers):
+    """Headers that were made here, in which there are no line breaks to be found."""
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        self._list = pairs
+
+
+@cache
+def _status_line(status: int) -> str:
+    return flask.Response(status=status).status
 
 
 class _NoSessions(SessionInterface):

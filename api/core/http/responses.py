@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import orjson
-from werkzeug.datastructures import Headers
 
 from api.core.http import conditional
-from api.core.http.application import Response
+from api.core.http.application import MadeResponse, Response
 from api.core.http.body import JSON_TYPE
 from api.core.http.request import current_request
 
@@ -39,7 +38,7 @@ def no_content() -> Response:
 
 def not_modified(key: Any, version: int) -> Response:
     """304: the client has this version already."""
-    return Response(status=304, headers={"ETag": conditional.etag(key, version)})
+    return MadeResponse(304, [("ETag", conditional.etag(key, version))])
 
 
 def kept_parameters(pairs: Sequence[tuple[str, str]]) -> str:
@@ -72,14 +71,7 @@ def _json_response(text: str, status: int = 200, headers: Mapping[str, str] | No
     """`text` as it is."""
     body = text.encode()
     told = [("Content-Type", JSON_TYPE), ("Content-Length", str(len(body))), *(headers or {}).items()]
-    return Response([body], status, _OwnHeaders(told))
-
-
-class _OwnHeaders(Headers):
-    """Headers that were made here, in which there are no line breaks to be found."""
-
-    def __init__(self, pairs: list[tuple[str, str]]) -> None:
-        self._list = pairs
+    return MadeResponse(status, told, body)
 
 
 def _neighbours(

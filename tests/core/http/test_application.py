@@ -6,7 +6,7 @@ import flask
 import pytest
 from flask import Blueprint, Flask, after_this_request, request, url_for
 
-from api.core.http.application import Application, Response
+from api.core.http.application import Application, MadeResponse, Response
 
 
 def described(kind):
@@ -121,6 +121,14 @@ def test_an_answer_is_sent_as_flask_sends_it(name, method):
         body = RESPONSES[name](kind)(environ, lambda status, headers, told=told: told.append((status, sorted(headers))))
         sent.append((told, b"".join(body)))
     assert sent[0] == sent[1]
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, b"{}"), (201, b"[]"), (304, b"")])
+def test_an_answer_that_is_made_here_is_one_that_werkzeug_would_have_made(status, body):
+    headers = [("Content-Type", "application/json"), ("ETag", '"1-1"')]
+    made = MadeResponse(status, headers, *[body][: len(body)])
+    plain = Response([body] if body else [], status, headers)
+    assert {**vars(made), "headers": [*made.headers]} == {**vars(plain), "headers": [*plain.headers]}
 
 
 def test_nobody_has_a_session():

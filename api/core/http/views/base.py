@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask import Response, request
 
@@ -54,11 +54,18 @@ ALLOW_LISTS_KEPT = 64
 """How many kinds of callers an allow-list is kept for."""
 
 
+class ViewPlans(NamedTuple):
+    """The plan of a single row, and the same without versions that the reader is told."""
+
+    whole: QueryPlan
+    unless_known: QueryPlan
+
+
 @lru_cache(PLANS_KEPT)
-def _view_plan(query_string: bytes, allowed: AllowList, _user_id: int | None, *, known: bool = False) -> QueryPlan:
-    """The plan, which bears who is asking; with `known` it leaves out versions that the reader is told."""
+def _view_plans(query_string: bytes, allowed: AllowList, _user_id: int | None) -> ViewPlans:
+    """The plans, which bear who is asking."""
     plan = parse_view(parsed_pairs(query_string), allowed)
-    return replace(plan, known=(0,)) if known else plan
+    return ViewPlans(plan, replace(plan, known=(0,)))
 
 
 def list_plan(
@@ -103,15 +110,14 @@ class BaseViews:
         """The rows that whoever asks has this permission for."""
         return self.resource.policy.grant(permission, current_caller())
 
-    def view_plan(self, *, known: bool = False) -> QueryPlan:
-        """What the query string asks to see of one row, of which `known` versions are left out."""
-        asked = current_request().query_string
-        return _view_plan(asked, self.allow_list, current_caller().user_id, known=known)
+    def view_plans(self) -> ViewPlans:
+        """What the query string asks to see of one row."""
+        return _view_plans(current_request().query_string, self.allow_list, current_caller().user_id)
 
     def written_plan(self) -> QueryPlan:
         """What the query string asks to see of a row that is written; being live, it has no `deleted` to ask for."""
         allowed = self._allowed(self._list_limits, current_visibility(), False)
-        return _view_plan(current_request().query_string, allowed, current_caller().user_id)
+        return _view_plans(current_request().query_string, allowed, current_caller().user_id).whole
 
     @contextmanager
     def writing(self) -> Iterator[Service[Any]]:

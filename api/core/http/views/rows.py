@@ -34,11 +34,11 @@ class RowViews(BaseViews):
 
     def get(self, key: Any) -> Response:
         """Fetch one."""
-        plan = self.view_plan()
+        plan, unless_known = self.view_plans()
         # The ETag speaks of the row alone; an embedded row may have changed without it.
         known = frozenset() if plan.include else conditional.known_versions(current_request(), key)
         if known:
-            plan = self.view_plan(known=True)
+            plan = unless_known
         with self.db.reading() as connection:
             row = self.resource.reader.row(connection, plan, key, known or ())
         if row is None:

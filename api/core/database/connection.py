@@ -45,8 +45,6 @@ class AttributedConnection(WatchedConnection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.prepared = Known()
-        self.tellings: dict[tuple[Any, ...], str] = {}
-        """What has been told in front of reads, ready to be told again."""
         self.waiting: list[bytes] = []
         """Statements that go in front of the next one."""
         self.autocommit = True

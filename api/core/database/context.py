@@ -40,6 +40,7 @@ _WRITER = f"SET LOCAL {ACTOR} = %s; SET LOCAL {REQUEST_ID} = %s"
 # What else there is cannot run in a transaction, such as VACUUM, or touches no rows.
 _TOUCHES_ROWS = re.compile(r"[\s(]*(SELECT|WITH|INSERT|UPDATE|DELETE|MERGE|TABLE|VALUES|EXPLAIN)\b", re.IGNORECASE)
 _WORD = re.compile(r"\w+")
+_PLACEHOLDER = re.compile(r"%\(\w+\)s")
 _TEXTS = 1024
 _ATTEMPTS = 3
 """Messages for one read that may find the server to have prepared other statements, before it is sent as it is."""
@@ -199,17 +200,39 @@ class AttributedCursor(WatchedCursor):
         acting, needs = _CURRENT.get(), _needs_telling(text)
         if not needs.check or not (needs.tables or acting.credential):
             return ""
-        known = self.connection.tellings
+        known = self.connection.prepared
         # Most of what is told is told again and again.
         key = (needs, acting.user_id, acting.unrestricted, acting.credential)
-        told = known.get(key)
+        told = known.tellings.get(key)
         if told is None:
-            if len(known) >= _TEXTS:
-                known.clear()
-            told = known[key] = self._telling(text).decode().replace("%", "%%") + ";\n"
+            parts, values = self._rows(acting, needs.tables)
+            if acting.credential:
+                parts.append(self._check(acting.credential))
+                values += acting.credential.values
+            told = self.mogrify("; ".join(parts), values).decode().replace("%", "%%") + ";\n"
+            known.keep_telling(key, told)
         if acting.credential:
             _CHECKED.set(True)
         return told
+
+    def _check(self, credential: Credential) -> str:
+        """What has a credential checked: planned once, where the server process is nobody else's."""
+        connection, plain = self.connection, f"SELECT {credential.check}"
+        if not (connection.is_preparing and connection.is_direct):
+            return plain
+        statement = prepared(_numbered(plain))
+        known = connection.prepared
+        known.checks.add(statement.name)
+        if statement.name not in known.names:
+            try:
+                super().execute(statement.prepare.replace("%%", "%"))
+            except psycopg2.Error as error:
+                if error.pgcode not in MISTAKEN:
+                    raise
+                known.learn(statement, error.pgcode)
+            else:
+                known.names.add(statement.name)
+        return _PLACEHOLDER.sub("%s", statement.execute) if statement.name in known.names else plain
 
     def executemany(self, query: Any, vars_list: Any) -> None:
         """Run a statement many times."""
@@ -299,6 +322,13 @@ class AttributedCursor(WatchedCursor):
 
 def _of(acting: Acting) -> list[Any]:
     return ["" if acting.user_id is None else str(acting.user_id), acting.unrestricted]
+
+
+@lru_cache(_TEXTS)
+def _numbered(text: str) -> str:
+    """`text` with names for its placeholders, which have none."""
+    pieces = text.split("%s")
+    return "".join(f"{piece}%(v{number})s" for number, piece in enumerate(pieces[:-1])) + pieces[-1]
 
 
 def _text(query: str | bytes) -> str:

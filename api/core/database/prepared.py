@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable, Iterable
 
 _PLACEHOLDER = re.compile(r"%\((\w+)\)s|%%")
 _SIZE = "size"
@@ -105,12 +105,22 @@ def _element(value: Any) -> str:
 class Known:
     """What a connection has prepared, and what cannot be."""
 
-    __slots__ = ("is_doubted", "names", "unfit")
+    __slots__ = ("checks", "is_doubted", "names", "tellings", "unfit")
 
     def __init__(self) -> None:
         self.names: set[str] = set()
         self.unfit: set[str] = set()
+        self.tellings: dict[Hashable, str] = {}
+        """What has been told in front of reads, ready to be told again,"""
+        self.checks: set[str] = set()
+        """some of it by these statements."""
         self.is_doubted = False
+
+    def keep_telling(self, key: Hashable, told: str) -> None:
+        """Keep what has been told."""
+        if len(self.tellings) >= _TEXTS:
+            self.tellings.clear()
+        self.tellings[key] = told
 
     def message(self, statement: Prepared) -> str:
         """What to send for `statement`."""
@@ -126,16 +136,22 @@ class Known:
     def _forget(self) -> str:
         if len(self.names) < _PREPARED_MAX and not self.is_doubted:
             return ""
-        self.names.clear()
+        self._clear()
         self.is_doubted = False
         return "DEALLOCATE ALL; "
+
+    def _clear(self) -> None:
+        self.names.clear()
+        self.tellings.clear()
 
     def learn(self, statement: Prepared, sqlstate: str) -> None:
         """The server has refused the message for a reason of preparing; the next one will be another."""
         if sqlstate == EXISTS:
             self.names.add(statement.name)
         elif sqlstate == UNKNOWN:
-            self.names.discard(statement.name)
+            # It may have been another one in the same message.
+            self.names -= {statement.name, *self.checks}
+            self.tellings.clear()
         else:
             self.unfit.add(statement.name)
 
@@ -145,5 +161,5 @@ class Known:
             self.unfit.add(statement.name)
         else:
             # It may have been another one in the same message.
-            self.names.clear()
+            self._clear()
             self.is_doubted = True

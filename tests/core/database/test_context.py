@@ -304,3 +304,73 @@ def test_the_value_of_a_credential_is_a_value(check):
         send(check, value)
         with pytest.raises(UnauthorizedError), db.read_connection() as connection:
             connection.scalar(text("SELECT :number"), {"number": 7})
+
+
+def read():
+    """A read that is planned once, on whichever connection is idle."""
+    with db.reading() as connection:
+        return connection.exec_driver_sql("SELECT %(number)s + 1 AS number", {"number": 6}).scalar_one()
+
+
+def test_each_of_several_reads_on_one_connection_checks_the_credential_of_who_asks(check):
+    for value, holds in (("good", True), ("bad", False), ("good", True), ("bad", False), ("goo", False)):
+        send(check, value)
+        if holds:
+            assert read() == 7
+        else:
+            with pytest.raises(UnauthorizedError):
+                read()
+
+
+def test_a_credential_that_holds_no_more_stops_the_next_read(check):
+    send(check, "good")
+    assert [read(), read()] == [7, 7]
+    with db.owner_engine.begin() as owner:
+        owner.exec_driver_sql(
+            "CREATE OR REPLACE FUNCTION public.verify_for_test(credential text) RETURNS void LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE 'revoked' USING ERRCODE = 'AC401'; END $$"
+        )
+    with pytest.raises(UnauthorizedError):
+        read()
+
+
+def test_a_check_that_the_server_has_forgotten_is_made_all_the_same(check):
+    send(check, "good")
+    read()
+    with db.reading() as connection:
+        connection.exec_driver_sql("DEALLOCATE ALL")
+    assert read() == 7
+    with db.reading() as connection:
+        connection.exec_driver_sql("DEALLOCATE ALL")
+    send(check, "bad")
+    with pytest.raises(UnauthorizedError):
+        read()
+
+
+def test_a_check_that_somebody_else_has_prepared_is_used(check):
+    send(check, "good")
+    read()
+    with db.reading() as connection:
+        known = connection.connection.prepared
+        known.names.clear()
+        known.tellings.clear()
+    assert read() == 7
+    send(check, "bad")
+    with pytest.raises(UnauthorizedError):
+        read()
+
+
+def test_a_check_is_planned_once_for_a_connection(check):
+    send(check, "good")
+    for _ in range(3):
+        read()
+    with db.reading() as connection:
+        planned = "SELECT count(*) FROM pg_prepared_statements WHERE statement ~ 'for_test[(][$]1'"
+        assert connection.exec_driver_sql(planned, {}).scalar_one() == 1
+
+
+@pytest.mark.parametrize("value", ["%s", "%(v0)s", "'); DROP TABLE users; --", "50%", "%%", "\\", "$1"])
+def test_the_value_of_a_credential_is_a_value_where_its_check_is_planned_once(check, value):
+    send(check, value)
+    with pytest.raises(UnauthorizedError):
+        read()

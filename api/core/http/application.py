@@ -158,6 +158,11 @@ class Application(Flask):
         adapter.routes = self._routes
         return adapter
 
+    def add_url_rule(self, *args: Any, **kwargs: Any) -> None:
+        """Add a rule, and forget which routes there were: a context for URLs may have asked for them before."""
+        super().add_url_rule(*args, **kwargs)
+        self.__dict__.pop("_routes", None)
+
     @cached_property
     def _routes(self) -> Routes:
         return Routes(self.url_map)

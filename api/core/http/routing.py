@@ -34,22 +34,29 @@ class Routes:
     """
 
     def __init__(self, url_map: Map) -> None:
-        """Look through the rules; none is added later."""
+        """Look through the rules; of those that are added later, nothing is known here."""
         rules = [*url_map.iter_rules()]
         endpoints = Counter(rule.endpoint for rule in rules)
-        simple = [rule for rule in rules if endpoints[rule.endpoint] == 1 and _is_simple(rule)]
+        same: dict[str, list[Rule]] = defaultdict(list)
         beside: dict[str, list[Rule]] = defaultdict(list)
         for rule in rules:
-            beside[rule.rule.rpartition("/")[0]].append(rule)
+            same[rule.rule].append(rule)
+            beside[_split(rule)[0]].append(rule)
         self._fixed: dict[tuple[str, str], Rule] = {}
         self._keyed: dict[tuple[str, str], _KeyRule] = {}
+        for path, found in same.items():
+            if all(endpoints[rule.endpoint] == 1 and _is_simple(rule) for rule in found):
+                self._add(path, found, beside)
+
+    def _add(self, path: str, found: list[Rule], beside: Mapping[str, list[Rule]]) -> None:
+        """Take over the rules for `path`, if they are of a kind that can be."""
+        head = _KEY_AT_THE_END.fullmatch(path)
         # Of several for the same requests, the first has the say.
-        for rule in reversed(simple):
-            head = _KEY_AT_THE_END.fullmatch(rule.rule)
+        for rule in reversed(found):
             if not rule.arguments:
-                self._fixed |= {(method, rule.rule): rule for method in rule.methods or ()}
-            elif head and (found := _key_rule(rule, beside[head[1]])):
-                self._keyed |= {(method, head[1]): found for method in rule.methods or ()}
+                self._fixed |= {(method, path): rule for method in rule.methods or ()}
+            elif head and (keyed := _key_rule(rule, beside[head[1]])):
+                self._keyed |= {(method, head[1]): keyed for method in rule.methods or ()}
 
     def find(self, method: str, path: str) -> Found | None:
         """The rule for a path, and its parameters; None where werkzeug has to be asked."""
@@ -68,7 +75,13 @@ class Routes:
 
 def _is_simple(rule: Rule) -> bool:
     special = (rule.defaults, rule.redirect_to, rule.alias, rule.build_only, rule.websocket, rule.subdomain, rule.host)
-    return not any(special)
+    return rule.methods is not None and not any(special)
+
+
+def _split(rule: Rule) -> tuple[str, str]:
+    """What stands in front of the last part, and that part; a slash behind it may be left out, to be redirected."""
+    head, _, last = rule.rule.rstrip("/").rpartition("/")
+    return head, last
 
 
 def _key_rule(rule: Rule, beside: list[Rule]) -> _KeyRule | None:
@@ -78,7 +91,7 @@ def _key_rule(rule: Rule, beside: list[Rule]) -> _KeyRule | None:
     is_key = re.compile(converter.regex).fullmatch
     # A key in the place of theirs is no path of theirs, or it is this rule's.
     others = [other for other in beside if other.rule != rule.rule]
-    is_disputed = any(other.arguments or is_key(other.rule.rpartition("/")[2]) for other in others)
+    is_disputed = any(other.arguments or is_key(_split(other)[1]) for other in others)
     if is_disputed or not converter.part_isolating:
         return None
     return _KeyRule(rule, name, is_key, converter.to_python)

@@ -88,6 +88,15 @@ def test_a_service_below_a_path_makes_links_below_it():
     assert answers == ["http://localhost/below/outer/inner/view"] * 2
 
 
+def test_a_rule_may_be_added_after_urls_have_been_asked_for():
+    app = Application("bare", static_folder=None)
+    app.add_url_rule("/rows/<int:key>", "row", lambda key: f"row {key}")
+    with app.test_request_context("/rows/7"):
+        assert url_for("row", key=7) == "/rows/7"
+    app.add_url_rule("/rows/7", "seventh", lambda: "the seventh")
+    assert app.test_client().get("/rows/7").text == "the seventh"
+
+
 def closing(kind):
     response = kind("text")
     response.call_on_close(lambda: None)

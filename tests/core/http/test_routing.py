@@ -89,6 +89,8 @@ RULES = {
     "a key with something around it": ["/a/x<int:id>"],
     "a folder of keys": ["/a/<int:id>/"],
     "two keys": ["/a/<int:one>/<int:two>"],
+    "a word with a slash behind it among keys": ["/a/<string:name>", "/a/12/"],
+    "a folder of other keys": ["/a/<string:name>", "/a/<int:id>/"],
     "the same twice": ["/a/<int:id>", "/a/<int:other>", "/b", "/b"],
 }
 PATHS = ("/a/3", "/a/12", "/a/x", "/a/x3", "/a/3/", "/a/3/b", "/a/3/4", "/3", "/b", "/b/", "/a//3", "//a/3", "/", "")
@@ -104,6 +106,15 @@ def test_rules_that_compete_are_found_as_werkzeug_finds_them(name, path):
     for method in ("GET", "HEAD", "OPTIONS", "POST"):
         plain, ours = both(bare.url_map, method, path)
         assert plain == ours
+
+
+@pytest.mark.parametrize("path", ["/b", "/a/<int:id>"])
+def test_of_two_rules_for_a_path_the_first_has_the_say_also_where_it_is_left_to_werkzeug(path):
+    bare = Flask("bare", static_folder=None)
+    for rule, endpoint in ((path, "of several"), ("/elsewhere", "of several"), (path, "of one")):
+        bare.add_url_rule(rule, endpoint, bare.view_functions.get(endpoint, lambda **_: ""))
+    plain, ours = both(bare.url_map, "GET", path.replace("<int:id>", "3"))
+    assert plain == ours
 
 
 def test_rules_with_defaults_redirects_and_names_of_hosts_are_left_to_werkzeug():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _PLACEHOLDER = re.compile(r"%\((\w+)\)s|%%")
 _SIZE = "size"
-"""A parameter that is part of the prepared text: for an unknown number of rows, a tenth of the table is assumed."""
+"""A parameter that is part of a read's text: for an unknown number of rows, a tenth of the table is assumed."""
 _TEXTS = 1024
 _PREPARED_MAX = 200
 """Statements kept by one connection; then it begins anew."""
@@ -66,12 +66,14 @@ def is_preparable(text: str) -> bool:
 
 @lru_cache(_TEXTS)
 def prepared(text: str, size: int | None = None) -> Prepared:
-    """`text` with placeholders such as `%(key)s`, to be prepared and executed; `size` is that of the page, if any."""
+    """`text` with placeholders such as `%(key)s`, to be prepared and executed.
+
+    With `size`, that of the page, it is for this one; without, the size is a parameter as any other.
+    """
     pieces, names = _template(text)
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(n for n in names if n != _SIZE), 1)}
-    places = {name: f"${number}" for name, number in numbers.items()}
-    if size is not None:
-        places[_SIZE] = str(int(size))
+    places = {} if size is None else {_SIZE: str(int(size))}
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(n for n in names if n not in places), 1)}
+    places |= {name: f"${number}" for name, number in numbers.items()}
     parts = [pieces[0]]
     for name, piece in zip(names, pieces[1:], strict=True):
         parts += [places[name], piece]

@@ -51,6 +51,14 @@ def test_it_sees_what_the_transaction_has_written(own):
         assert found.all() == [(7,)]
 
 
+def test_the_size_of_a_page_is_a_value_as_any_other(own):
+    sized = "SELECT %(size)s::integer, %(number)s::integer"
+    for size in (1, 2):
+        with transaction(own):
+            assert connection_of(own).exec_driver_sql(sized, {"size": size, "number": 7}).one() == (size, 7)
+            assert own.scalar(PREPARED) == 1
+
+
 def test_a_statement_that_somebody_else_has_prepared_is_used(own):
     with transaction(own):
         doubled(own, 1)

@@ -54,7 +54,7 @@ class ReadConnection:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._give_back()
-        if isinstance(error, DBAPIError):
+        if isinstance(error, DBAPIError | PoolTimeoutError):
             raise_meaning(error)
 
     def get_execution_options(self) -> Any:
@@ -66,6 +66,7 @@ class ReadConnection:
 
         Raises:
             DBAPIError: as SQLAlchemy does.
+            PoolTimeoutError: where the connection was dropped, and there is no other one.
         """
         count_statement(text)
         began = time.monotonic()
@@ -79,19 +80,20 @@ class ReadConnection:
             if time.monotonic() - began > _SOON:
                 raise as_sqlalchemy(text, error, lost=True) from error
         self._give_back()
-        self._take()
+        self._take(again=True)
         try:
             return self._sent(text, parameters)
         except psycopg2.Error as error:
             raise as_sqlalchemy(text, error, lost=bool(self.connection.closed)) from error
 
-    def _take(self) -> None:
+    def _take(self, *, again: bool = False) -> None:
         try:
-            self._lent = self._pool.lend()
+            self._lent = None if again else self._pool.lend()
             if self._lent is not None:
                 self.connection = self._lent.dbapi_connection
                 return
-            self._taken = connection_for_reads(self._engine)
+            # Where one has been dropped, so may be others that answered a moment ago: the second one is asked first.
+            self._taken = self._engine.raw_connection() if again else connection_for_reads(self._engine)
         except psycopg2.Error as error:
             raise as_sqlalchemy(None, error, lost=False) from error
         self.connection = self._taken.dbapi_connection

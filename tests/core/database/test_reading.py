@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
@@ -72,6 +74,37 @@ def test_a_read_on_a_connection_that_was_dropped_is_sent_again(app, connection):
     with app.app_context():
         kill(connection)
     assert connection.exec_driver_sql(DOUBLED, {"number": 2}).scalar_one() == 4
+
+
+def test_a_read_is_not_sent_again_on_another_connection_that_was_dropped(app, engine_with):
+    engine = engine_with(pool_size=1, max_overflow=1)
+    with ReadConnection(engine) as one:
+        with ReadConnection(engine) as other, app.app_context():
+            kill(one)
+            kill(other)
+        # Back in the pool, where it counts as alive: it has answered a moment ago.
+        assert one.exec_driver_sql(DOUBLED, {"number": 2}).scalar_one() == 4
+
+
+def read_whose_place_is_taken(app, engine):
+    """Read on a connection that is dropped, and whose place somebody else has before the read is sent again."""
+    with ReadConnection(engine) as connection, ExitStack() as others, app.app_context():
+        kill(connection)
+        give_back = connection._give_back
+
+        def give_it_to_others():
+            connection._give_back = give_back
+            give_back()
+            others.enter_context(engine.connect())
+
+        connection._give_back = give_it_to_others
+        connection.exec_driver_sql(DOUBLED, {"number": 2})
+
+
+def test_where_there_is_no_connection_to_send_a_read_again_a_client_is_told_so(app, engine_with):
+    engine = engine_with(pool_size=1, max_overflow=0, pool_timeout=0.1)
+    with pytest.raises(UnavailableError, match="Too many"):
+        read_whose_place_is_taken(app, engine)
 
 
 def test_after_a_read_that_has_taken_long_it_is_not_sent_again(app, connection, monkeypatch):

@@ -107,7 +107,7 @@ class AttributedConnection(WatchedConnection):
         self.told = None
 
     def rollback(self) -> None:
-        """Roll the transaction back, and with it its settings; the pool does it to every connection that it gets."""
+        """Roll the transaction back, and with it its settings; the pool does it to what it has handed out for one."""
         if self.status != STATUS_READY or self.closed:
             super().rollback()
         elif self.get_transaction_status() != TRANSACTION_STATUS_IDLE:

@@ -47,7 +47,7 @@ class LendingPool(QueuePool):
                 connection.autocommit = True
                 return entry
         except BaseException:
-            self._return_conn(entry)
+            self.take_back(entry)
             raise
         self._return_conn(entry)
         return None

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 import time
 
+import psycopg2
 import pytest
 from psycopg2.extensions import TRANSACTION_STATUS_ACTIVE
 from sqlalchemy import event, text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from api.core.database.connection import AttributedConnection
 from api.core.database.watchdog import WatchedConnection
+from api.core.http.server.time_limit import OutOfTimeError
 
 
 @pytest.fixture
@@ -116,6 +119,33 @@ def test_a_connection_whose_answer_nobody_has_read_is_not_given_to_the_next(engi
     runs.join()
     with engine.connect() as other:
         assert other.scalar(text("SELECT pg_backend_pid()")) != pid
+
+
+def test_a_thread_that_is_interrupted_while_it_takes_a_connection_leaves_it_to_transactions(engine, monkeypatch):
+    set_autocommit = AttributedConnection.autocommit.fset
+
+    def interrupted(connection, value):
+        set_autocommit(connection, value)
+        if value:
+            raise OutOfTimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AttributedConnection, "autocommit", AttributedConnection.autocommit.setter(interrupted))
+        with pytest.raises(OutOfTimeError):
+            engine.pool.lend()
+    with engine.connect() as connection:
+        assert not connection.connection.dbapi_connection.autocommit
+
+
+def test_an_idle_connection_that_was_closed_is_in_nobody_s_way_for_long(engine):
+    with engine.connect() as connection:
+        driver = connection.connection.dbapi_connection
+    driver.close()
+    with pytest.raises(psycopg2.InterfaceError):
+        engine.pool.lend()
+    assert engine.pool.lend() is None
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT 7")) == 7
 
 
 def test_what_comes_back_after_the_pool_was_disposed_of_is_not_in_the_new_one(engine):

@@ -156,7 +156,7 @@ class AttributedCursor(WatchedCursor):
             if self._has_news(query):
                 self._tell()
         else:
-            query = self._behind_news(query, query, has_values=vars is not None)
+            query = self._behind_news(query, has_values=vars is not None)
         self._send(query, vars)
         if undoes:
             # What was told within the savepoint has been forgotten.
@@ -263,11 +263,11 @@ class AttributedCursor(WatchedCursor):
         needs = _needs_telling(_text(query))
         return bool(needs.tables) or (needs.check and _CURRENT.get().credential is not None)
 
-    def _behind_news(self, query: str | bytes, text: str | bytes, *, has_values: bool) -> str | bytes:
-        """`query`, which may be a form of `text`, behind what has to be told for this, and what has been waiting."""
-        if not self._has_news(text):
+    def _behind_news(self, query: str | bytes, *, has_values: bool) -> str | bytes:
+        """`query` behind what has to be told for it, and what has been waiting."""
+        if not self._has_news(query):
             return query
-        news = self._news(text)
+        news = self._news(query)
         if self.connection.begin():
             news = b"BEGIN;\n" + news
         if isinstance(query, bytes):

@@ -12,6 +12,7 @@ from sqlalchemy import text
 from api.core.database import context
 from api.core.database.context import Credential, acting_as, acting_as_service, begin_request, end_request, identify
 from api.core.database.copying import CopyOut
+from api.core.database.reading import ReadConnection
 from api.core.errors import UnauthorizedError
 from api.extensions import db
 
@@ -239,6 +240,20 @@ def test_two_clients_on_one_server_connection_do_not_inherit_from_each_other(rea
     end_request()
 
 
+@pytest.mark.usefixtures("secured")
+def test_each_reader_is_told_for_itself_however_often_one_has_been_told(engine_with):
+    engine = engine_with(pool_size=1, max_overflow=0)
+    readers = [(1, ""), (2, ""), (1, "pg_class_2"), (2, "50%"), (2, "%s"), (None, ""), (1, "")]
+    begin_request("r-1")
+    for user_id, unrestricted in 2 * readers:
+        identify("user", user_id=user_id, unrestricted=unrestricted)
+        with ReadConnection(engine) as connection:
+            found = connection.exec_driver_sql(f"{ROWS}, %(number)s::integer{OF_SECURED}", {"number": 7}).one()
+            assert tuple(found) == ("" if user_id is None else str(user_id), unrestricted, 7)
+            assert tuple(connection.exec_driver_sql(ROWS, {}).one()) in NOTHING
+    end_request()
+
+
 # -- credentials ------------------------------------------------------------------------------------------------------
 
 
@@ -273,6 +288,24 @@ def test_a_credential_that_does_not_hold_stops_a_read(check):
     send(check, "bad")
     with pytest.raises(UnauthorizedError), db.read_connection() as connection:
         connection.scalar(text("SELECT 7"))
+
+
+def test_a_credential_is_checked_in_each_read_however_often_it_has_been(check):
+    send(check, "good")
+    with db.reading() as connection:
+        for _ in range(2):
+            assert connection.exec_driver_sql("SELECT %(number)s::integer", {"number": 7}).scalar_one() == 7
+    send(check, "bad")
+    with pytest.raises(UnauthorizedError), db.reading() as connection:
+        connection.exec_driver_sql("SELECT %(number)s::integer", {"number": 7})
+    send(check, "good")
+    with db.owner_engine.begin() as owner:
+        owner.exec_driver_sql(
+            "CREATE OR REPLACE FUNCTION public.verify_for_test(credential text) RETURNS void LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE 'revoked' USING ERRCODE = 'AC401'; END $$"
+        )
+    with pytest.raises(UnauthorizedError), db.reading() as connection:
+        connection.exec_driver_sql("SELECT %(number)s::integer", {"number": 7})
 
 
 def test_a_credential_that_does_not_hold_stops_a_transaction_before_it_writes(check):

@@ -51,8 +51,8 @@ class Grant:
     roles: frozenset[str]
 
     def __hash__(self) -> int:
-        # The hash of a UUID is a function of Python's.
-        return hash((self.user_id, self.epoch))
+        # The hash of a UUID is a function of Python's; that of its number is none.
+        return hash((self.user_id, self.session_id.int))
 
 
 def parse_keys(value: str) -> dict[str, str]:

@@ -72,18 +72,13 @@ class MadeResponse(Response):
     """An answer whose status and headers are right as they are: werkzeug would look at each of them a few times."""
 
     def __init__(self, status: int, headers: list[tuple[str, str]], *body: bytes) -> None:
-        self.headers = _OwnHeaders(headers)
+        self.headers = Headers()
+        # Made here, of what was read already: there are no line breaks to be looked for.
+        self.headers._list = headers  # noqa: SLF001 - werkzeug has no other way to it
         self._status, self._status_code = _status_line(status), status
         self.direct_passthrough = False
         self._on_close = []
         self.response = [*body]
-
-
-class _OwnHeaders(Headers):
-    """Headers that were made here, in which there are no line breaks to be found."""
-
-    def __init__(self, pairs: list[tuple[str, str]]) -> None:
-        self._list = pairs
 
 
 @cache

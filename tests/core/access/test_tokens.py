@@ -6,6 +6,7 @@ import base64
 import json
 import time
 import uuid
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jwt
@@ -61,6 +62,11 @@ def forged(header, content, signature=b""):
 
 def test_a_token_says_who_its_bearer_is_and_in_which_session(codec):
     assert codec.read(codec.issue(GRANT)) == GRANT
+
+
+def test_the_sessions_of_one_user_are_told_apart_at_once():
+    assert hash(GRANT) == hash(replace(GRANT))
+    assert hash(GRANT) != hash(replace(GRANT, session_id=uuid.UUID(int=8)))
 
 
 def test_a_token_written_by_hand_with_our_key_is_one_of_ours(codec):

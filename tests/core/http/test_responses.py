@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from api.core.http.responses import row_response
+from api.core.query.read import Row
 from tests.factories import TagFactory
 
 TAGS = "/api/v1/tags"
@@ -76,3 +78,10 @@ def test_a_neighbour_is_found_below_a_prefix_of_the_server(client):
     page = client.get(f"{TAGS}?limit=2", base_url="http://shop.example/backend")
     assert page.json["next"].startswith(f"/backend{TAGS}?")
     assert links(page)["next"] == page.json["next"]
+
+
+def test_what_is_added_to_a_copy_of_the_headers_is_not_in_the_answer(app):
+    with app.test_request_context():
+        response = row_response(Row("{}", 1), 7)
+    response.headers.copy()["X-Some"] = "1"
+    assert "X-Some" not in response.headers

@@ -8,6 +8,7 @@ import psycopg2
 from psycopg2.extensions import STATUS_READY, TRANSACTION_STATUS_IDLE
 from psycopg2.extensions import connection as DriverConnection  # noqa: N812 - a class, whatever its name
 
+from api.core.database.pooler import check_settings
 from api.core.database.prepared import Known
 from api.core.database.watchdog import WatchedConnection, WatchedCursor
 
@@ -52,6 +53,8 @@ class AttributedConnection(WatchedConnection):
             cursor.execute(_RIGHTS, [ALL_ROWS])
             self.all_rows_role, self.is_owner, process = cursor.fetchone() or (None, False, None)
         self.is_direct = process == self.get_backend_pid()
+        if not self.is_direct:
+            check_settings(self)
         self.autocommit = False
 
     @property

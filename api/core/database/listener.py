@@ -24,8 +24,9 @@ RECONNECT_INTERVAL = 1.0
 class Listener:
     """A connection of its own that listens on one channel, and is made again when it is lost.
 
-    A notification only ends a wait early. Where none come, as behind PgBouncer in transaction mode, the wait just ends
-    when its time is over.
+    A notification only ends a wait early. Where none can come, as behind PgBouncer in transaction mode, the wait just
+    ends when its time is over. There nobody listens: it would be on a server connection that others use, who would be
+    sent what they never take.
     """
 
     def __init__(self, engine: Engine, channel: str) -> None:
@@ -52,6 +53,8 @@ class Listener:
         pooled.detach()
         try:
             self._connection.autocommit = True
+            if not self._connection.is_direct:
+                return True
             with self._connection.cursor() as cursor:
                 cursor.execute(SQL("LISTEN {}").format(Identifier(self._channel)))
         except psycopg2.Error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import cached_property, reduce
 from operator import and_
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,7 @@ class Policy:
         """The same, as the policy of the resource of this name."""
         return replace(self, resource=resource)
 
-    @property
+    @cached_property
     def owners(self) -> frozenset[str]:
         """The attributes that tell whose a row is."""
         return frozenset(name for predicate in self.permissions.values() for name in predicate.owners)
@@ -89,7 +89,7 @@ class Policy:
         return self._refused(self.writable, caller, reading=False)
 
     def _refused(self, rules: Mapping[str, Predicate], caller: Caller, *, reading: bool) -> frozenset[str]:
-        if caller.is_trusted:
+        if not rules or caller.is_trusted:
             return frozenset()
         return frozenset(name for name, rule in rules.items() if not self._within_scopes(rule, reading, caller))
 

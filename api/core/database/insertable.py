@@ -11,14 +11,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Column, String, Table
+from sqlalchemy import ARRAY, Column, Integer, String, Table, Uuid
 from sqlalchemy import insert as insert_into
 from sqlalchemy.orm.interfaces import RelationshipDirection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from sqlalchemy import Dialect
+    from sqlalchemy import ColumnElement, Dialect
     from sqlalchemy.orm import Mapper, RelationshipProperty
 
     Reader = Callable[[Any], Any] | None
@@ -30,8 +30,6 @@ OMITTED: Any = object()
 """What the database fills in."""
 _IN_ARRAYS = (str, int, float, Decimal, date, UUID, type(None))
 """Types of values that PostgreSQL reads as Python writes them."""
-_FROM_TEXT: dict[type, Callable[[str], Any]] = {int: int, UUID: UUID}
-"""Types of keys that can be left in a setting."""
 KEYS_LEFT = "app.inserted_{}"
 """The transaction's setting with the keys that an INSERT has left, each behind a comma."""
 
@@ -91,14 +89,14 @@ class Insertable:
     relationships: tuple[str, ...]
     names: tuple[str, ...]
     """All attributes, also those that are not written, but for those that are loaded when they are asked for."""
+    key: str
+    """The attribute of the primary key."""
+    key_type: str
+    reads_key: Callable[[str], Any] | None
+    """What makes a key of its text; None for keys that only the driver knows how to read."""
     _below: dict[str, Below | None] = field(default_factory=dict)
     _texts: dict[tuple[tuple[str, ...], bool, str | None], str] = field(default_factory=dict)
     _readers: dict[tuple[str, ...], list[Reader]] = field(default_factory=dict)
-
-    @property
-    def key(self) -> str:
-        """The attribute of the primary key."""
-        return self.mapper.get_property_by_column(self.mapper.primary_key[0]).key
 
     def makes_key(self, row: Mapping[str, Any]) -> bool:
         """Whether the key of this row is known before the row is stored."""
@@ -145,15 +143,9 @@ class Insertable:
             text = self._texts[shape] = self._many(omitted, returned) if many else self._one(omitted, returned)
         return text
 
-    @property
-    def reads_key(self) -> Callable[[str], Any] | None:
-        """What makes a key of its text; None for keys that only the driver knows how to read."""
-        return _FROM_TEXT.get(self.mapper.primary_key[0].type.python_type)
-
     def key_in(self, setting: str) -> str:
         """The last key that was left in a setting of this name, as SQL."""
-        type_ = self.mapper.primary_key[0].type.compile(self.dialect)
-        return f"substring(current_setting('{setting}') from '[^,]*$')::{type_}"
+        return f"substring(current_setting('{setting}') from '[^,]*$')::{self.key_type}"
 
     def read(self, omitted: tuple[str, ...], description: Sequence[Any], row: Sequence[Any]) -> dict[str, Any]:
         """The attributes that the statement has returned."""
@@ -225,7 +217,23 @@ def insertable(mapper: Mapper[Any], dialect: Dialect) -> Insertable | None:
     if len(mapper.primary_key) > 1 or not all(_is_simple(attribute.column) for attribute in attributes):
         return None
     names = tuple(attribute.key for attribute in mapper.column_attrs if not attribute.deferred)
-    return Insertable(mapper, attributes, dialect, tuple(mapper.relationships.keys()), names)
+    key = mapper.primary_key[0]
+    return Insertable(
+        mapper,
+        attributes,
+        dialect,
+        tuple(mapper.relationships.keys()),
+        names,
+        mapper.get_property_by_column(key).key,
+        key.type.compile(dialect),
+        _reader_of(key),
+    )
+
+
+def _reader_of(key: ColumnElement[Any]) -> Callable[[str], Any] | None:
+    if isinstance(key.type, Integer):
+        return int
+    return UUID if isinstance(key.type, Uuid) and key.type.as_uuid else None
 
 
 def _attributes(mapper: Mapper[Any], dialect: Dialect) -> Iterator[Attribute]:

@@ -13,6 +13,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.core.errors import InvalidError, MalformedRequestError, UnsupportedMediaTypeError, Violation, pointer_to
 from api.core.http.fields import json_depth_max
+from api.core.http.request import current_request
 from api.core.json_text import JSONContentError, JSONSyntaxError, check_depth, loads
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class BodyParser(FlaskParser):
 
     def parse(self, argmap: Any, req: Request | None = None, **kwargs: Any) -> Any:
         """The checked content; as the schema loads it, or another reader that it names for the body's media type."""
-        sent: Request = req or self.get_default_request()
+        sent = req or current_request()
         media_types = getattr(argmap, "media_types", {})
         reader = media_types.get(sent.mimetype)
         return reader(read_json(sent, media_types)) if reader else super().parse(argmap, sent, **kwargs)

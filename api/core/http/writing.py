@@ -10,7 +10,7 @@ from functools import partial, wraps
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flask import Response, current_app, request
+from flask import Response
 
 from api.core.database.engine import spare_next_ping
 from api.core.database.retry import retried
@@ -19,6 +19,7 @@ from api.core.errors import TransactionConflictError
 from api.core.http.body import can_be_read_again
 from api.core.http.documented import problem_response
 from api.core.http.idempotency import HEADER, KEY_PATTERN, REPLAYED, once
+from api.core.http.request import current_application, current_request
 from api.core.http.request_log import count_retry
 from api.core.http.server.time_limit import allow_time
 from api.core.http.spool import discard, rewind
@@ -83,14 +84,15 @@ def _as_write(db: Database, view: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(view)
     def writing(*args: Any, **kwargs: Any) -> Any:
-        if request.method in READS:
+        asked = current_request()
+        if asked.method in READS:
             return view(*args, **kwargs)
 
         if seconds is not None:
-            allow_time(request.environ, seconds())
+            allow_time(asked.environ, seconds())
 
         def attempt() -> Response:
-            if request.method == "POST" and HEADER in request.headers:
+            if asked.method == "POST" and HEADER in asked.headers:
                 return once(db, answer, isolation, largest() if largest is not None else None)
             if isolation is None:
                 return answer()
@@ -98,7 +100,7 @@ def _as_write(db: Database, view: Callable[..., Any]) -> Callable[..., Any]:
                 return answer()
 
         def answer() -> Response:
-            return current_app.make_response(view(*args, **kwargs))
+            return current_application().make_response(view(*args, **kwargs))
 
         try:
             if in_transaction(db.session()):
@@ -108,7 +110,7 @@ def _as_write(db: Database, view: Callable[..., Any]) -> Callable[..., Any]:
             return retried(attempt, attempts=db.attempts, on_retry=_begin_again)
         finally:
             spare_next_ping(spare=False)
-            discard(request)
+            discard(asked)
 
     return writing
 
@@ -119,7 +121,8 @@ def _begin_again() -> None:
     Raises:
         TransactionConflictError: where the view has consumed the body from the stream.
     """
-    if not (rewind(request) or can_be_read_again(request)):
+    asked = current_request()
+    if not (rewind(asked) or can_be_read_again(asked)):
         raise TransactionConflictError
     count_retry()
 

@@ -95,6 +95,37 @@ def test_rows_that_belong_to_it_have_keys_in_their_order_also_of_the_second_one(
     ]
 
 
+TWIN = """
+CREATE FUNCTION twin() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF NEW.sku NOT LIKE 'twin%' THEN
+        INSERT INTO products (sku, name, price, category_id) VALUES ('twin', 'twin', 1, NEW.category_id);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER twin AFTER INSERT ON products FOR EACH ROW EXECUTE FUNCTION twin()
+"""
+
+
+@pytest.fixture
+def twins(database):
+    """Each product is followed by another one."""
+    del database
+    with db.owner_engine.begin() as owner:
+        owner.execute(text(TWIN))
+    yield
+    with db.owner_engine.begin() as owner:
+        owner.execute(text("DROP FUNCTION twin() CASCADE"))
+
+
+@pytest.mark.usefixtures("twins")
+def test_a_trigger_that_writes_into_the_same_table_does_not_mix_them_up(own, new_product):
+    shown, product = shown_product(), new_product()
+    with transaction(own):
+        inserting.insert(own, product, shown)
+        assert shown.found(connection_of(own), product.id).name == "A"
+        assert own.get(Product, product.id + 1).name == "twin"
+
+
 def test_what_the_read_does_not_find_is_null(own, new_product):
     shown, product = shown_product(other="A"), new_product()
     with transaction(own):

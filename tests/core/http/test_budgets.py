@@ -23,8 +23,8 @@ BUDGETS = {
     "a page": ("GET", "products?price__gte=1&sort=price", 1, 1, 770, 31_000),
     "a page with what belongs to it": ("GET", "products?include=category,tags", 1, 1, 765, 57_500),
     "an order with all of it": ("GET", "orders/{order}?include=user,items.product", 1, 1, 760, 14_000),
-    "a new product": ("POST", "products", 3, 2, 1_750, 100_000),
-    "a new order": ("POST", "orders", 6, 3, 2_770, 100_000),
+    "a new product": ("POST", "products", 3, 2, 1_550, 100_000),
+    "a new order": ("POST", "orders", 6, 3, 2_500, 100_000),
 }
 
 

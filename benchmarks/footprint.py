@@ -88,7 +88,7 @@ def _memory(server: Server, shop: Shop, kept: Path, requests: int) -> None:
     sent, told = 0, 0
     while sent < requests:
         sent += load.run(server, path, SECONDS, 16, sent).requests
-        if sent - told >= requests / 10:
+        if sent - told >= requests / 10 or sent >= requests:
             told = sent
             print(f"after {sent:>10,} {_workers(server)}", flush=True)
 

@@ -161,6 +161,14 @@ def test_a_parent_that_is_asked_about_later_is_refused_by_the_commit_at_the_late
         waiting.prepared(data | {"category_id": 999})
 
 
+def test_a_parent_that_is_asked_about_later_is_forgotten_with_its_transaction(waiting, data):
+    with pytest.raises(ZeroDivisionError), transaction(waiting.session):
+        waiting.prepared(data | {"category_id": 999})
+        raise ZeroDivisionError
+    with transaction(waiting.session):
+        assert waiting.create(data).id
+
+
 def test_every_parent_that_is_not_there_is_named_also_later(session):
     service = Service(OrderItem, session())
     service.asks_later = True

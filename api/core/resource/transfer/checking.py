@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from marshmallow import RAISE, ValidationError, missing
 from marshmallow.decorators import POST_LOAD, PRE_LOAD, VALIDATES, VALIDATES_SCHEMA
+from marshmallow.fields import Field
 
 from api.core.query.problems import nearest, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from marshmallow import Schema
+
+_WAYS = ("deserialize", "_validate", "_validate_missing", "_validate_all")
 
 Problem = tuple[str | None, str]
 """The field that is wrong, None for the whole row, and what would be right."""
@@ -29,7 +32,7 @@ class RowChecker:
         self._schema = schema
         self._is_plain = schema.unknown == RAISE and not _hooks_of(schema)
         self._steps = [
-            (str(field.data_key or name), field.attribute or name, field.deserialize)
+            (str(field.data_key or name), field.attribute or name, _reader(field))
             for name, field in schema.load_fields.items()
         ]
         self._names = frozenset(name for name, _, _ in self._steps)
@@ -62,6 +65,28 @@ class RowChecker:
                     near = nearest(name, self._names)
                     message = f"Unknown field; did you mean {near!r}?" if near else message  # noqa: PLW2901
                 yield (None if name == "_schema" else shortened(str(name)), message)
+
+
+def _reader(field: Field[Any]) -> Callable[[Any, str, Mapping[str, Any]], Any]:
+    """`field.deserialize`, in fewer calls where a value is given and right, unless the field has ways of its own."""
+    deserialize = field.deserialize
+    if (
+        field.pre_load
+        or field.post_load
+        or any(getattr(type(field), name) is not getattr(Field, name) for name in _WAYS)
+    ):
+        return deserialize
+    own, checks = field._deserialize, tuple(field.validators)  # noqa: SLF001 - marshmallow's documented extension point
+
+    def read(value: Any, name: str, row: Mapping[str, Any]) -> Any:
+        if value is None or value is missing:
+            return deserialize(value, name, row)
+        value = own(value, name, row)
+        for check in checks:
+            check(value)
+        return value
+
+    return read
 
 
 def _hooks_of(schema: Schema) -> set[str]:

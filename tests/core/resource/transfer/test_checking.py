@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from marshmallow import RAISE, Schema, ValidationError, fields, post_load, pre_load, validates, validates_schema
+from marshmallow import (
+    RAISE,
+    Schema,
+    ValidationError,
+    fields,
+    post_load,
+    pre_load,
+    validate,
+    validates,
+    validates_schema,
+)
 
 from api.core.resource.transfer.checking import RowChecker
 from tests.core.query.strategies import documents, examples, scalars, times
@@ -114,7 +124,31 @@ class RowChecked(Plain):
         raise ValidationError(f"{data['title']} and {data['number']} do not go together.")
 
 
-@pytest.mark.parametrize("kind", [Plain, Prepared, Finished, FieldChecked, RowChecked])
+class Repeated(Plain):
+    name = fields.String(data_key="Name", attribute="title", pre_load=[lambda text: text * 2])
+
+
+class Doubled(Plain):
+    name = fields.String(data_key="Name", attribute="title", post_load=[lambda text: text * 2])
+
+
+class Fussy(fields.String):
+    def _validate(self, value):
+        raise ValidationError(f"{value} will not do.")
+
+
+class FussyChecked(Plain):
+    name = Fussy(data_key="Name", attribute="title")
+
+
+class Validated(Plain):
+    name = fields.String(data_key="Name", attribute="title", validate=validate.Length(min=2))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [Plain, Prepared, Finished, FieldChecked, RowChecked, Repeated, Doubled, FussyChecked, Validated],
+)
 @pytest.mark.parametrize("row", [{"Name": "a"}, {"Name": "a", "number": "x"}, {"name": "a"}, {}], ids=str)
 def test_what_a_schema_does_besides_its_fields_is_done(kind, row):
     schema = kind()

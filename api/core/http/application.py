@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import flask
 from click import Context
-from flask import Flask, request_tearing_down
+from flask import Flask, request_finished, request_started, request_tearing_down
 from flask.globals import request_ctx
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.datastructures import Headers
@@ -162,6 +162,27 @@ class Application(Flask):
     def _routes(self) -> Routes:
         return Routes(self.url_map)
 
+    def full_dispatch_request(self) -> flask.Response:
+        """Answer the request, from the first hook before its view to the last one behind it."""
+        if request_started.receivers or request_finished.receivers:
+            return super().full_dispatch_request()
+        self._got_first_request = True
+        try:
+            answer: Any = self.preprocess_request()
+            if answer is None:
+                answer = self.dispatch_request()
+        except Exception as error:  # noqa: BLE001 - as Flask itself does
+            answer = self.handle_user_exception(error)
+        return self.process_response(self.make_response(answer))
+
+    def dispatch_request(self) -> ResponseReturnValue:
+        """Call the view."""
+        asked = current_request()
+        rule, values = asked.url_rule, asked.view_args
+        if rule is None or values is None or asked.routing_exception is not None or asked.method == "OPTIONS":
+            return super().dispatch_request()
+        return self.view_functions[rule.endpoint](**values)  # type: ignore[return-value]  # no view is a coroutine
+
     def preprocess_request(self) -> ResponseReturnValue | None:
         """Run what comes before the view; the first that returns an answer has the say."""
         if self.url_value_preprocessors:
@@ -200,7 +221,8 @@ class Application(Flask):
             hooks = self._at_its_end[asked.endpoint] = _outwards(self.teardown_request_funcs, asked)
         for hook in hooks:
             hook(exc)
-        request_tearing_down.send(self, exc=exc)
+        if request_tearing_down.receivers:
+            request_tearing_down.send(self, exc=exc)
 
     def _host_of(self, scheme: str, header: str) -> tuple[str, str]:
         return self._named(get_host({"wsgi.url_scheme": scheme, "HTTP_HOST": header}), scheme)

@@ -12,6 +12,7 @@ from api.core.query.plan import caller_id
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    from api.core.query.compiled import Statement
     from api.core.query.plan import Condition, Deleted
 
 Function = Literal["count", "sum", "avg", "min", "max", "count_distinct"]
@@ -82,6 +83,7 @@ class AggregatePlan:
     visibility: Visibility = field(default_factory=current_visibility, repr=False)
     caller_id: int | None = field(default_factory=caller_id, repr=False)
     shape: Hashable = field(init=False, repr=False, compare=False)
+    statements: dict[Any, Statement] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Work the shape out once."""

@@ -26,6 +26,10 @@ class Shaped(Protocol):
     def shape(self) -> Hashable:
         """What the statement depends on."""
 
+    @property
+    def statements(self) -> dict[Any, Statement]:
+        """What has been built for this very plan, by who has built it: plans are kept, too."""
+
 
 P = TypeVar("P", bound=Shaped)
 
@@ -56,7 +60,10 @@ class ShapeCache(Generic[P]):
 
     def statement(self, plan: P) -> Statement:
         """The statement for `plan`'s shape."""
-        return self._cached(_ByShape(plan))
+        built = plan.statements.get(self)
+        if built is None:
+            built = plan.statements[self] = self._cached(_ByShape(plan))
+        return built
 
     def _built(self, key: _ByShape) -> Statement:
         with self._counting:

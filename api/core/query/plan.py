@@ -18,6 +18,7 @@ from api.core.access.visibility import Visibility, current_visibility
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
 
+    from api.core.query.compiled import Statement
     from api.core.query.documents import Excerpt
 
 
@@ -221,6 +222,7 @@ class QueryPlan:
     visibility: Visibility = field(default_factory=current_visibility, repr=False)
     caller_id: int | None = field(default_factory=caller_id, repr=False)
     shape: Hashable = field(init=False, repr=False, compare=False)
+    statements: dict[Any, Statement] = field(default_factory=dict, init=False, repr=False, compare=False)
     binds: Mapping[str, Any] = field(init=False, repr=False, compare=False)
     """Parameters of the statement that this plan's shape makes."""
     _fingerprint: bytes = field(default=b"", init=False, repr=False, compare=False)

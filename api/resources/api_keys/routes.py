@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flask import Response, current_app
+from flask import Response, after_this_request, current_app
 
 from api.core.access.caller import Caller, current_caller
 from api.core.access.predicates import in_person
@@ -17,7 +18,6 @@ from api.core.http.bearer import bearer_of
 from api.core.http.documented import errors
 from api.core.http.endpoints import EndpointBlueprint
 from api.core.http.permissions import POLICIES, requires
-from api.core.http.request import current_request
 from api.core.http.responses import no_content
 from api.extensions import db
 from api.resources.api_keys.schemas import APIKeyCreateSchema, APIKeysSchema, NewAPIKeySchema
@@ -37,7 +37,6 @@ R = TypeVar("R")
 
 CHECK = "public.verify_api_key(%s, %s)"
 _RING = "api_keys"
-_KEY = "api.key"
 _READ = (400, 401, 403, 503)
 
 blueprint = EndpointBlueprint(
@@ -49,7 +48,6 @@ blueprint = EndpointBlueprint(
 def _take_keys(state: BlueprintSetupState) -> None:
     state.app.extensions[_RING] = KeyRing()
     state.app.extensions[AUTHENTICATORS].append(_authenticate)
-    state.app.after_request(_look_again)
 
 
 def _answers(*statuses: int) -> Callable[[Any], Any]:
@@ -62,15 +60,14 @@ def _authenticate(request: Request) -> Identity | None:
         return None
     ring: KeyRing = current_app.extensions[_RING]
     known = ring.find(key, _run)
-    request.environ[_KEY] = key
+    after_this_request(partial(_look_again, key))
     caller = Caller(f"user:{known.user_id}", known.user_id, known.roles, known.scopes)
     return Identity(caller, Credential(CHECK, (str(known.id), known.epoch)))
 
 
-def _look_again(response: Response) -> Response:
+def _look_again(key: str, response: Response) -> Response:
     """What was known of a key has been refused, it may be because it is outdated: the next request begins anew."""
-    key = current_request().environ.get(_KEY)
-    if key is not None and response.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE}:
+    if response.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE}:
         current_app.extensions[_RING].forget(key)
     return response
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import flask
 import pytest
 from flask import Blueprint, Flask, after_this_request, request, url_for
@@ -78,6 +80,23 @@ def test_requests_are_answered_and_hooks_run_as_flask_does_it(method, path, head
             answer = app.test_client().open(path, method=method, headers=headers)
         answers.append((answer.status, answer.headers.to_wsgi_list(), answer.data, app.ran))
     assert answers[0] == answers[1]
+
+
+def test_signals_are_sent_to_those_who_listen():
+    told = []
+    for kind in (Flask, Application):
+        app, heard = described(kind), []
+        signals = {name: signal for name, signal in vars(flask.signals).items() if hasattr(signal, "receivers")}
+        with ExitStack() as stack:
+            for name, signal in sorted(signals.items()):
+                stack.enter_context(
+                    signal.connected_to(lambda *_, name=name, heard=heard, **__: heard.append(name), app)
+                )
+            for path in ("/view", "/view?fail=1", "/absent"):
+                app.test_client().get(path)
+        told.append(heard)
+    assert told[0] == told[1]
+    assert {"request_started", "request_finished", "request_tearing_down"} <= {*told[0]}
 
 
 def test_a_service_below_a_path_makes_links_below_it():

@@ -87,14 +87,20 @@ def test_the_size_and_place_of_a_page_are_not_part_of_the_shape(collection):
 def test_the_cache_is_bounded_and_drops_what_was_not_used_for_longest(collection, monkeypatch):
     monkeypatch.setattr(module, "CACHED_SHAPES", 2)
     cache = StatementCache(collection)
-    first, second, third = named("a"), named("a", operator="ne"), named("a", operator="like")
-    for plan in (first, second, first, third):
-        cache.statement(plan)
+    for operator in ("eq", "ne", "eq", "like"):
+        cache.statement(named("a", operator=operator))
     assert collection.builds == 3
-    cache.statement(first)
+    cache.statement(named("a", operator="eq"))
     assert collection.builds == 3
-    cache.statement(second)
+    cache.statement(named("a", operator="ne"))
     assert collection.builds == 4
+
+
+def test_a_plan_keeps_its_statement_of_each_cache(collection):
+    one, other, plan = StatementCache(collection), StatementCache(collection), named("a")
+    assert one.statement(plan) is one.statement(plan)
+    assert one.statement(plan) is not other.statement(plan)
+    assert collection.builds == 2
 
 
 def test_threads_that_ask_at_once_build_a_shape_once(collection):

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from api.config import Settings
 
+_LEVELS = {"warn": "warning", "exception": "error"}
+"""Levels by the methods that have other names."""
 REQUEST_LOGGER = "api.request"
 """Name of the logger that writes one line per request."""
 
@@ -30,11 +33,8 @@ def configure_logging(settings: Settings) -> None:
     """Send structlog and standard `logging` to stderr: JSON lines or text, as the settings say. May be called again."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
-        _add_request_id,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        _attribute,
+        _format_exception,
         hide_fields,
     ]
     if not settings.json_logs:
@@ -137,12 +137,20 @@ def _as_json(_logger: Any, _name: str, event: EventDict) -> str:
         return json.dumps({str(key): value for key, value in event.items()}, default=str)
 
 
-def _add_request_id(_logger: Any, _name: str, event: EventDict) -> EventDict:
-    """What is logged within a request bears its id."""
+def _attribute(logger: Any, name: str, event: EventDict) -> EventDict:
+    """In which request, how grave, by whom and when: in one call what structlog has four processors for."""
     request_id = current_request_id()
     if request_id is not None:
         event.setdefault("request_id", request_id)
+    record = event.get("_record")
+    event["level"] = _LEVELS.get(name, name)
+    event["logger"] = (logger if record is None else record).name
+    event["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     return event
+
+
+def _format_exception(logger: Any, name: str, event: EventDict) -> EventDict:
+    return structlog.processors.format_exc_info(logger, name, event) if "exc_info" in event else event
 
 
 def _request_as_sentence(_logger: Any, _name: str, event: EventDict) -> EventDict:

@@ -278,9 +278,21 @@ class AttributedCursor(WatchedCursor):
     def _news(self, query: str | bytes = "") -> bytes:
         """What goes in front of a query."""
         told = [self._telling(query)] if self._is_untold(query) else []
-        parts = [*told, *self.connection.waiting]
+        parts = [*self.connection.waiting, *told]
         self.connection.waiting.clear()
+        self._note_check()
         return b";\n".join(parts)
+
+    def _wait(self, statement: bytes) -> None:
+        """Let a statement of a transaction wait for the next one, with who is acting now."""
+        if self._is_untold(statement):
+            self.connection.waiting.append(self._telling(statement))
+        self.connection.waiting.append(statement)
+
+    def _note_check(self) -> None:
+        """What is sent now has the credential checked, if there is one."""
+        if _CURRENT.get().credential is not None:
+            _CHECKED.set(True)
 
     def _telling(self, query: str | bytes) -> bytes:
         """The statements that tell the transaction; in autocommit, all that this query has to be told."""
@@ -293,7 +305,6 @@ class AttributedCursor(WatchedCursor):
             parts.append(_WRITER)
             values += [acting.actor or "", acting.request_id or ""]
         if acting.credential is not None:
-            _CHECKED.set(True)
             parts.append(f"SELECT {acting.credential.check}")
             values += acting.credential.values
         told: bytes = self.mogrify("; ".join(parts), values)

@@ -55,7 +55,7 @@ class PreparingCursor(AttributedCursor):
             return
         statement = prepared(text)
         query = statement.execute if self._is_prepared(statement, text) else text
-        self.connection.waiting.append(self.mogrify(query, parameters))
+        self._wait(self.mogrify(query, parameters))
 
     def _is_prepared(self, statement: Prepared, text: str) -> bool:
         """Whether the server has planned it, or has done so now: within a savepoint, as a mistake must not end more."""

@@ -10,11 +10,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from api.core.database import prepared
+from api.core.database.context import Credential, acting_as, end_request, identify, is_credential_unchecked
 from api.core.database.prepared import array
 from api.core.database.session import transaction
 from api.core.database.watchdog import WatchedCursor
 from api.core.database.within import connection_of, run_later
-from api.core.errors import ConflictError, TransactionConflictError, UnavailableError
+from api.core.errors import ConflictError, InvalidError, TransactionConflictError, UnavailableError
 from api.extensions import db
 
 DOUBLED = "SELECT %(number)s * 2 AS doubled"
@@ -202,6 +203,63 @@ def test_it_goes_before_the_commit(own, numbers):
     with transaction(own):
         add_later(own, 1)
     assert numbers() == [1]
+
+
+ACTOR = "INSERT INTO actors SELECT current_setting('app.actor', true), current_setting('app.user_id', true)"
+
+
+@pytest.fixture
+def actors(own):
+    own.execute(text("CREATE TEMPORARY TABLE actors (actor text, user_id text)"))
+    own.commit()
+    yield lambda: own.execute(text("SELECT actor, user_id FROM actors")).all()
+    end_request()
+
+
+def test_in_front_of_a_commit_it_is_told_who_acts(own, actors):
+    identify("user:17", user_id=17, unrestricted="*")
+    for _ in range(2):
+        with transaction(own):
+            run_later(own, ACTOR, {})
+    assert actors() == [("user:17", "17")] * 2
+
+
+def test_it_is_attributed_to_who_acted_when_it_was_given(own, actors):
+    for _ in range(2):
+        with transaction(own):
+            for number in (1, 2):
+                with acting_as(f"user:{number}"):
+                    run_later(own, ACTOR, {})
+            assert own.scalar(text("SELECT current_setting('app.actor', true)")) == ""
+    assert [actor for actor, _ in actors()] == ["user:1", "user:2"] * 2
+
+
+@pytest.mark.parametrize("follow", [lambda session: doubled(session, 1), lambda _: None])
+def test_nothing_is_done_with_a_credential_that_does_not_hold(own, actors, follow):
+    def add():
+        with transaction(own):
+            run_later(own, ACTOR, {})
+            follow(own)
+
+    add()
+    assert len(actors()) == 1
+    own.commit()
+    identify("user:17", Credential("1 / %s", (0,)), user_id=17, unrestricted="*")
+    with pytest.raises(InvalidError):
+        add()
+    end_request()
+    assert len(actors()) == 1
+
+
+def test_a_credential_has_been_checked_when_it_has_been_sent(own, actors):
+    with transaction(own):
+        run_later(own, ACTOR, {})
+    identify("user:17", Credential("%s", (1,)), user_id=17, unrestricted="*")
+    with transaction(own):
+        run_later(own, ACTOR, {})
+        assert is_credential_unchecked()
+        actors()
+        assert not is_credential_unchecked()
 
 
 def test_it_belongs_to_the_savepoint_in_which_it_was_given(own, numbers):

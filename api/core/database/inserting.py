@@ -63,7 +63,7 @@ def insert(session: Session, row: Any, shown: Shown | None = None) -> bool:
     try:
         first = _prepared(connection, way, state)
         others = [[_child(connection, below, first, child) for child in children] for below, children in lists]
-        if shown is None or not _write_and_show(connection, first, others, shown):
+        if shown is None or _is_listened_to(first) or not _write_and_show(connection, first, others, shown):
             _write(connection, first, others)
     except NeedsContextError:
         _expunge(session, together)
@@ -142,10 +142,15 @@ def _child(connection: SessionConnection, below: Below, parent: _Row, child: Any
     return _prepared(connection, below.way, instance_state(child))
 
 
+def _is_listened_to(row: _Row) -> bool:
+    """Whether somebody looks at it before it can fetch what the database has filled in."""
+    return bool(row.way.mapper.dispatch.after_insert)
+
+
 def _write(connection: SessionConnection, first: _Row, others: list[list[_Row]]) -> None:
     """Write the row and its lists; with these, what the database fills in of the row comes when it is asked for."""
     text, parameters = first.way.statement(first.left_out), first.way.parameters(first.values)
-    if any(others):
+    if any(others) and not _is_listened_to(first):
         connection.run_later(text, parameters)
         _fill(first, {})
     else:

@@ -179,10 +179,16 @@ class WatchedCursor(DriverCursor):
         connection.answered = time.monotonic()
         connection.is_unasked = False
 
+    def executemany(self, query: Any, vars_list: Any) -> None:
+        """Run a statement many times."""
+        super().executemany(query, vars_list)
+        self.connection.answered = time.monotonic()
+
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
         """Run a COPY; what a request copies in is a statement like others, what it copies out is watched chunkwise."""
         with _watched(self.connection):
             super().copy_expert(sql, file, size)
+        self.connection.answered = time.monotonic()
 
 
 class WatchedConnection(DriverConnection):

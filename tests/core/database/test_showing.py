@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from io import StringIO
 
 import pytest
 from sqlalchemy import event, inspect, text
@@ -133,11 +134,29 @@ def test_what_the_read_does_not_find_is_null(own, new_product):
         assert tuple(shown.found(connection_of(own), product.id)) == (None, None)
 
 
+def update_many(session):
+    session.execute(text("UPDATE products SET name = :name"), [{"name": "B"}, {"name": "C"}])
+
+
+def copy_in(session):
+    with session.connection().connection.cursor() as cursor:
+        cursor.copy_expert("COPY tags (name) FROM STDIN", StringIO("new\n"))
+
+
 def test_it_is_to_be_read_again_when_something_else_was_sent(own, new_product):
     shown, product = shown_product(), new_product()
     with transaction(own):
         inserting.insert(own, product, shown)
         own.execute(text("UPDATE products SET name = 'B'"))
+        assert shown.found(connection_of(own), product.id) is None
+
+
+@pytest.mark.parametrize("send", [update_many, copy_in])
+def test_it_is_to_be_read_again_also_when_that_was_sent_past_a_single_statement(own, new_product, send):
+    shown, product = shown_product(), new_product()
+    with transaction(own):
+        inserting.insert(own, product, shown)
+        send(own)
         assert shown.found(connection_of(own), product.id) is None
 
 
@@ -180,3 +199,25 @@ def test_what_a_listener_does_behind_the_insert_is_in_the_answer(client):
     finally:
         event.remove(Product, "after_insert", rename)
     assert (answer.json["name"], answer.headers["ETag"]) == ("renamed", f'"{answer.json["id"]}-2"')
+
+
+@pytest.mark.parametrize("path", ["products", "orders"])
+def test_a_listener_behind_the_insert_sees_what_the_database_has_filled_in(client, path):
+    product, user, seen = ProductFactory(), UserFactory(), []
+    bodies = {
+        "products": {"sku": "a", "name": "A", "price": "1.00", "category_id": product.category_id},
+        "orders": {"user_id": user.id, "items": [{"product_id": product.id, "quantity": 1}]},
+    }
+
+    def look(_mapper, _connection, target):
+        seen.append(target.created_at)
+
+    for model in (Product, Order):
+        event.listen(model, "after_insert", look)
+    try:
+        answer = client.post(f"/api/v1/{path}", json=bodies[path])
+    finally:
+        for model in (Product, Order):
+            event.remove(model, "after_insert", look)
+    (created_at,) = seen
+    assert answer.json["created_at"] == created_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -151,18 +151,19 @@ class AttributedCursor(WatchedCursor):
         if undoes:
             # It was given within the savepoint: each statement takes along what has been waiting.
             self.connection.waiting.clear()
+        waiting = [*self.connection.waiting]
         if self.name is not None:
             self.connection.leave_to_driver()
             if self._has_news(query):
                 self._tell()
         else:
             query = self._behind_news(query, has_values=vars is not None)
-        self._send(query, vars)
+        self._send(query, vars, waiting)
         if undoes:
             # What was told within the savepoint has been forgotten.
             self.connection.told = None
 
-    def _send(self, query: str | bytes, values: Any) -> None:
+    def _send(self, query: str | bytes, values: Any, waiting: list[bytes]) -> None:
         connection = self.connection
         try:
             super().execute(query, values)
@@ -171,6 +172,7 @@ class AttributedCursor(WatchedCursor):
                 # Of a message with a mistake in its grammar nothing has been done, also not what was in front.
                 connection.leave_to_driver()
                 connection.told = None
+                connection.waiting[:] = waiting
             raise
 
     def read(self, text: str, parameters: dict[str, Any]) -> None:

@@ -272,6 +272,18 @@ def test_it_belongs_to_the_savepoint_in_which_it_was_given(own, numbers):
         assert numbers() == [1]
 
 
+@pytest.mark.parametrize("follow", [lambda session: doubled(session, 1), lambda _: None])
+def test_a_mistake_in_the_grammar_of_the_first_message_does_not_lose_it(own, numbers, follow):
+    with transaction(own):
+        add_later(own, 1)
+    with transaction(own):
+        add_later(own, 2)
+        with pytest.raises(DBAPIError):
+            own.execute(text("SELEKT 1"))
+        follow(own)
+    assert numbers() == [1, 2]
+
+
 def test_a_rollback_forgets_it(own, numbers):
     with transaction(own):
         own.execute(text("SELECT 1"))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from api.core.database.connection import AttributedConnection
+    from api.core.database.prepared import Prepared
 
 EVERYTHING = "*"
 """`Acting.unrestricted` of whoever may touch all rows of all tables."""
@@ -186,16 +187,22 @@ class AttributedCursor(WatchedCursor):
         for _ in range(attempts):
             if statement.name in known.unfit:
                 break
-            try:
-                super().execute(self._told_first(text) + known.message(statement), parameters)
-            except psycopg2.Error as error:
-                if error.pgcode not in MISTAKEN:
-                    raise
-                known.learn(statement, error.pgcode)
-            else:
-                known.names.add(statement.name)
+            if self._learns(statement, self._told_first(text) + known.message(statement), parameters):
                 return
         self.execute(text, parameters)
+
+    def _learns(self, statement: Prepared, message: str, parameters: dict[str, Any] | None = None) -> bool:
+        """Send a message with a prepared statement; False where the server refuses it for a reason of preparing."""
+        known = self.connection.prepared
+        try:
+            super().execute(message, parameters)
+        except psycopg2.Error as error:
+            if error.pgcode not in MISTAKEN:
+                raise
+            known.learn(statement, error.pgcode)
+            return False
+        known.names.add(statement.name)
+        return True
 
     def _told_first(self, text: str) -> str:
         """What a read in autocommit has to be told, as the beginning of its message."""
@@ -226,14 +233,7 @@ class AttributedCursor(WatchedCursor):
         known = connection.prepared
         known.checks.add(statement.name)
         if statement.name not in known.names:
-            try:
-                super().execute(statement.prepare.replace("%%", "%"))
-            except psycopg2.Error as error:
-                if error.pgcode not in MISTAKEN:
-                    raise
-                known.learn(statement, error.pgcode)
-            else:
-                known.names.add(statement.name)
+            self._learns(statement, statement.prepare.replace("%%", "%"))
         return _PLACEHOLDER.sub("%s", statement.execute) if statement.name in known.names else plain
 
     def executemany(self, query: Any, vars_list: Any) -> None:

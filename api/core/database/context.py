@@ -20,7 +20,7 @@ import psycopg2
 from psycopg2.extensions import cursor as DriverCursor  # noqa: N812 - a class, whatever its name
 from psycopg2.sql import Composable
 
-from api.core.database.prepared import MISTAKEN, prepared
+from api.core.database.prepared import MISTAKEN, SIZE, prepared
 from api.core.database.watchdog import PING, WatchedCursor
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class AttributedCursor(WatchedCursor):
         Raises:
             psycopg2.Error: as `execute` does.
         """
-        known, statement = self.connection.prepared, prepared(text, parameters.get("size"))
+        known, statement = self.connection.prepared, prepared(text, parameters.get(SIZE))
         attempts = _ATTEMPTS if self.connection.is_preparing else 0
         for _ in range(attempts):
             if statement.name in known.unfit:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
 _PLACEHOLDER = re.compile(r"%\((\w+)\)s|%%")
-_SIZE = "size"
+SIZE = "size"
 """A parameter that is part of a read's text: for an unknown number of rows, a tenth of the table is assumed."""
 _TEXTS = 1024
 _PREPARED_MAX = 200
@@ -71,7 +71,7 @@ def prepared(text: str, size: int | None = None) -> Prepared:
     With `size`, that of the page, it is for this one; without, the size is a parameter as any other.
     """
     pieces, names = _template(text)
-    places = {} if size is None else {_SIZE: str(int(size))}
+    places = {} if size is None else {SIZE: str(int(size))}
     numbers = {name: number for number, name in enumerate(dict.fromkeys(n for n in names if n not in places), 1)}
     places |= {name: f"${number}" for name, number in numbers.items()}
     parts = [pieces[0]]
